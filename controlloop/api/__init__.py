@@ -1,0 +1,1 @@
+"""The interfaces: wire forms, domain values, and what the stages hand on."""
