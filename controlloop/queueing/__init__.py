@@ -1,0 +1,1 @@
+"""Queueing models of one replica, over arrays of pairs."""
