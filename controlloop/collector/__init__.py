@@ -1,0 +1,1 @@
+"""Sees the fleet: workloads, arrivals, token lengths, latencies, capacity."""
