@@ -1,0 +1,1 @@
+"""Estimators of performance parameters; one plug-in a file."""

@@ -1,0 +1,1 @@
+"""Readers of benchmark files: guidellm's report, reduced sweeps and CSV, all into `Sweeps`."""
