@@ -1,0 +1,1 @@
+"""Predicts each server's load; one plug-in a file."""

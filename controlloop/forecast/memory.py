@@ -1,0 +1,85 @@
+"""What a forecaster knows when it starts: what it kept, or else what the metric source kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from controlloop.api.observation import Observation
+from controlloop.api.replicas import FloatArray, IntArray
+from controlloop.errors import ControlLoopError, InputError, StateStoreError
+from controlloop.forecast.checkpoint import Kept, decode
+from controlloop.forecast.history import LONG_SLOT_S, RECENT_SLOTS
+from controlloop.forecast.lane import Lane
+from controlloop.protocols import RateHistory, StateStore
+
+REPLAYED: Final = 100
+MOST_REPLAYED: Final = 20_000
+"""Forecasts of single servers that are made of the past at a start, so that it stays quick."""
+
+
+def recalled(store: StateStore) -> tuple[Kept | None, tuple[str, ...]]:
+    """What the store has, and what there is to say; what cannot be used is set aside."""
+    try:
+        state = store.load()
+        if state is None:
+            return None, ()
+        try:
+            return decode(state), ()
+        except InputError as error:
+            aside = store.set_aside()
+            return None, (f"forecast: kept history is not usable ({error}); set aside as {aside}",)
+    except StateStoreError as error:
+        return None, (f"forecast: {error}; it starts without history",)
+
+
+def warm(
+    lane: Lane,
+    past: RateHistory,
+    span_s: float,
+    now: float,
+    observation: Observation,
+    steps: IntArray,
+) -> tuple[str, ...]:
+    """Fill the history of a lane whose rows are the observation's servers; says how that went.
+
+    The last slots are gone through as if they had been seen, so that predictors are scored.
+    """
+    workloads = [one.workload for one in observation.servers]
+    step_s = lane.book.step_s
+    long_end = now // LONG_SLOT_S * LONG_SLOT_S
+    long_slots = int(span_s // LONG_SLOT_S)
+    # The newest slot is what is measured now.
+    recent_slots = min(RECENT_SLOTS - 1, int(span_s // step_s))
+    try:
+        far = past.rates_rps(long_end, workloads, max(long_slots, 1), LONG_SLOT_S)
+        near = past.rates_rps(now - step_s, workloads, max(recent_slots, 1), step_s)
+    except ControlLoopError as error:
+        return (f"forecast: the past is not known, it starts without: {error}",)
+    except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
+        return (f"forecast: the past is not known, it starts without: {error!r}",)
+    names = [one.server for one in workloads]
+    lane.book.fill_long(long_end, _table(names, far, max(long_slots, 1)))
+    columns = _table(names, near, max(recent_slots, 1)).T
+    replayed = min(REPLAYED, max(MOST_REPLAYED // max(len(names), 1), 1))
+    for back, column in zip(range(len(columns), 0, -1), columns, strict=True):
+        at = now - back * step_s
+        if back > replayed:
+            lane.book.add_recent(at, column)
+        else:
+            lane.add(at, column, steps, long=False)
+    known = sum(bool(np.isfinite(one).any()) for one in near.values())
+    of = f"{known} of {len(names)} servers"
+    hours = f"{span_s / 3600.0:.0f} h"
+    return (f"forecast: of the past {hours} the metric source told something of {of}",)
+
+
+def _table(names: Sequence[str], found: Mapping[str, FloatArray], slots: int) -> FloatArray:
+    """(servers, slots) the rates found, cleaned of what is no rate."""
+    table = np.full((len(names), slots), np.nan)
+    for row, name in enumerate(names):
+        if name in found:
+            table[row] = found[name]
+    return np.where(np.isfinite(table) & (table >= 0), table, np.nan)
