@@ -1,0 +1,1 @@
+"""Keeps control steady: bounds, windows, holds; one plug-in a file."""
