@@ -1,0 +1,1 @@
+"""Makes decisions real: a pure difference, then patches."""
