@@ -1,0 +1,1 @@
+"""HTTP: the daemon's endpoints, and the optimizer's REST API."""

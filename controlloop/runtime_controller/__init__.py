@@ -1,0 +1,1 @@
+"""Serves the optimizer from custom resources: their specs in, their statuses out."""
