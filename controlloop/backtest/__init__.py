@@ -1,0 +1,1 @@
+"""Policies side by side on equal traffic: baselines, tuning, scoring, sweeps, reports."""

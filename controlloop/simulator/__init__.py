@@ -1,0 +1,1 @@
+"""A plant of inference servers that drives the real cycle under another clock."""

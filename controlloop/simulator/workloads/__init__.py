@@ -1,0 +1,1 @@
+"""What arrives: requests from generators and from traces, the same for every policy."""
