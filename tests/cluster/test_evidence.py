@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from testbed.daemon import Daemon, holds_of, server_of
-from testbed.emulator import Emulator, dead, frozen, not_a_number, without_series
+from testbed.emulator import Emulator, dead, frozen, in_service, not_a_number, without_series
 from testbed.fleet import Fleet
 from testbed.objects import GpuNode, ManagedServer
 from testbed.prometheus import Prometheus
@@ -148,7 +148,7 @@ def test_an_engine_that_hangs_does_not_read_as_no_load(
     idle: Daemon, fleet: Fleet, emulator: Emulator, prometheus: Prometheus
 ) -> None:
     for pod in fleet.ready_pods("chat"):
-        emulator.set_fault(pod, frozen())
+        emulator.set_fault(pod, frozen(in_service))
     until(
         lambda: (
             prometheus.value("sum(increase(vllm:request_success_total[10s]))") == 0

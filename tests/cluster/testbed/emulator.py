@@ -21,19 +21,25 @@ Fault = Callable[[str], str | None]
 """From the page that would be served to the one that is; None cuts the connection."""
 
 GATEWAY_PATH = "/gateway/metrics"
+RUNNING_NOT_ZERO = re.compile(r"^vllm:num_requests_running\S* [1-9]", re.MULTILINE)
 SAMPLE_VALUE = re.compile(r"^(vllm:.*) \S+$", re.MULTILINE)
 
 
-def frozen() -> Fault:
-    """Serve the first page for ever: a server whose counters stand still."""
-    first: list[str] = []
+def frozen(from_page: Callable[[str], bool] = lambda _: True) -> Fault:
+    """Serve one page for ever, the first that `from_page` likes: counters that stand still."""
+    kept: list[str] = []
 
     def serve(page: str) -> str:
-        if not first:
-            first.append(page)
-        return first[0]
+        if not kept and from_page(page):
+            kept.append(page)
+        return kept[0] if kept else page
 
     return serve
+
+
+def in_service(page: str) -> bool:
+    """Whether a request runs; at a low rate a server is now and then empty."""
+    return RUNNING_NOT_ZERO.search(page) is not None
 
 
 def without_series(page: str) -> str:
