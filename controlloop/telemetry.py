@@ -9,7 +9,7 @@ from typing import Any, Final, TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from controlloop.settings import LogSettings
+from controlloop.settings.tree import LogSettings
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 STAGE_BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 from controlloop.telemetry import Metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +47,7 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `make docs` from `controlloop/settings.py`; do not edit.",
+        "Made by `make docs` from `controlloop/settings/`; do not edit.",
         "",
         (
             "Settings stand in `settings.yaml` of the configuration folder. The environment comes "

@@ -16,9 +16,9 @@ from controlloop.backtest.policies import Policy, Stage, named_policies
 from controlloop.backtest.run import Run, drive
 from controlloop.backtest.scenario import Case
 from controlloop.backtest.series import series_document, series_of
-from controlloop.composition import demo_engine
+from controlloop.composition.loop import demo_engine
 from controlloop.queueing.models import queue_models
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 
 # A result: metrics, and with `Job.pictured` the series of the run, as JSON.
 Row = Mapping[str, Any]

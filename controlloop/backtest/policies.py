@@ -25,8 +25,8 @@ from controlloop.backtest.scenario import Scenario
 from controlloop.backtest.view import Autoscaler, ServerView
 from controlloop.clock import ManualClock
 from controlloop.errors import InputError, Problem, SettingsError
-from controlloop.settings import Settings
-from controlloop.settings_file import assigned_overrides, read_settings
+from controlloop.settings.file import assigned_overrides, read_settings
+from controlloop.settings.tree import Settings
 from controlloop.simulator.actuator import PlantActuator
 from controlloop.simulator.demo import Engine
 from controlloop.simulator.plant import Plant

@@ -108,7 +108,7 @@ def backtest(
     from controlloop.backtest.results import Results
     from controlloop.backtest.summary import failing, summary
     from controlloop.cli.backtest_tables import contest_tables
-    from controlloop.settings import Settings
+    from controlloop.settings.tree import Settings
     from controlloop.telemetry import set_up_logs
 
     set_up_logs(Settings().log)

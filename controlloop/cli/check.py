@@ -30,7 +30,8 @@ def check(
 
     Examples: `controlloop check config`, `controlloop check config --format json`.
     """
-    from controlloop.composition import bad_choices, data_folder, examine_config
+    from controlloop.composition.configuration import data_folder, examine_config
+    from controlloop.composition.parts import bad_choices
 
     problems: list[Problem] = []
     counts: dict[str, int] = {}

@@ -37,10 +37,10 @@ def controller(
 
       controlloop controller --once --no-lease && kubectl get inferno -A
     """
-    from controlloop.controller_composition import Controller, ControllerOptions
+    from controlloop.composition.controller import Controller, ControllerOptions
     from controlloop.kube.lease import LeaseOptions
     from controlloop.runtime_controller.operator import OperatorOptions
-    from controlloop.settings import LogSettings
+    from controlloop.settings.tree import LogSettings
     from controlloop.telemetry import set_up_logs
 
     set_up_logs(LogSettings())

@@ -67,8 +67,8 @@ def demo(
     """
     from controlloop.cli.demo_live import watching
     from controlloop.cli.demo_report import report_document, report_tables
-    from controlloop.composition import demo_engine
-    from controlloop.settings import Settings
+    from controlloop.composition.loop import demo_engine
+    from controlloop.settings.tree import Settings
     from controlloop.simulator.demo import Demo, DemoOptions
     from controlloop.simulator.fleet import read_fleet
     from controlloop.telemetry import set_up_logs

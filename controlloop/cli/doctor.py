@@ -33,8 +33,10 @@ def doctor(
 
       controlloop doctor --kubeconfig ~/.kube/config --context staging --format json
     """
-    from controlloop.composition import ClusterChoice, build_doctor, load_settings
-    from controlloop.settings_file import assigned_overrides
+    from controlloop.composition.cluster import ClusterChoice
+    from controlloop.composition.configuration import load_settings
+    from controlloop.composition.doctor import build_doctor
+    from controlloop.settings.file import assigned_overrides
 
     settings = load_settings(config, assigned_overrides(set_ or []))
     findings = tuple(build_doctor(settings, config, ClusterChoice(kubeconfig, context)).examine())

@@ -49,11 +49,11 @@ def replay(
     from rich.progress import Progress
 
     from controlloop.cli.replay_report import print_replay, replay_document
-    from controlloop.composition import replay_builder
-    from controlloop.recording_composition import replayed_settings
+    from controlloop.composition.loop import replay_builder
+    from controlloop.composition.recording import replayed_settings
     from controlloop.replay.reader import Recording
     from controlloop.replay.rerun import rerun
-    from controlloop.settings_file import assigned_overrides
+    from controlloop.settings.file import assigned_overrides
 
     overrides = assigned_overrides(set_ or [])
     recording = Recording(file)

@@ -75,8 +75,10 @@ def run(
     Exit code 1: the single cycle failed, or a change that it decided was not made. 2: bad
     settings or data files, every problem on stderr.
     """
-    from controlloop.composition import ClusterChoice, build_daemon, load_settings
-    from controlloop.settings_file import assigned_overrides
+    from controlloop.composition.cluster import ClusterChoice
+    from controlloop.composition.configuration import load_settings
+    from controlloop.composition.daemon import build_daemon
+    from controlloop.settings.file import assigned_overrides
 
     overrides = assigned_overrides(set_ or [])
     given: dict[str, Any] = {

@@ -76,7 +76,7 @@ def serve(
     from controlloop.plugins import Registry
     from controlloop.queueing.models import queue_models
     from controlloop.rest.building import run_server
-    from controlloop.settings import LogSettings
+    from controlloop.settings.tree import LogSettings
     from controlloop.telemetry import set_up_logs
 
     queue_models().factory(queue_model)

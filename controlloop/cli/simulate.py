@@ -107,8 +107,8 @@ def simulate(
 
     Exit code 1: a cycle failed, or the fleet does not fit on its cards. Exit code 2: bad input.
     """
-    from controlloop.composition import demo_engine
-    from controlloop.settings import Settings
+    from controlloop.composition.loop import demo_engine
+    from controlloop.settings.tree import Settings
     from controlloop.simulator.engine.layout import Router
     from controlloop.simulator.event_server import EngineOptions
     from controlloop.telemetry import set_up_logs

@@ -73,8 +73,10 @@ def _of_own_look(
     config: Path, kubeconfig: Path | None, context: str | None, assigned: list[str]
 ) -> dict[str, Any]:
     from controlloop.api.report_document import report_document
-    from controlloop.composition import ClusterChoice, build_daemon, load_settings
-    from controlloop.settings_file import assigned_overrides
+    from controlloop.composition.cluster import ClusterChoice
+    from controlloop.composition.configuration import load_settings
+    from controlloop.composition.daemon import build_daemon
+    from controlloop.settings.file import assigned_overrides
 
     # Nothing is written anywhere, and only what goes wrong is told beside the table.
     looking = {"actuator.mode": "dry-run", "report.file": "", "recording.file": ""}

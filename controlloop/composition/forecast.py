@@ -8,7 +8,7 @@ from typing import Final
 from controlloop.forecast.forecasters import guarded
 from controlloop.forecast.options import options_of
 from controlloop.protocols import Forecaster, RateHistory, StateStore
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 
 UNSCHEDULED_PERIOD_S: Final = 60.0
 """The time that a decision is taken to stand where cycles run only on demand."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from controlloop.optimizer.needs import replicas_needed
 from controlloop.protocols import Policy, StateStore
-from controlloop.settings import Settings
-from controlloop.settings_stability import StabilitySettings
+from controlloop.settings.stability import StabilitySettings
+from controlloop.settings.tree import Settings
 from controlloop.stability.bounds import Bounds
 from controlloop.stability.options import Direction, Panic, Steps, WindowOptions
 from controlloop.stability.policies import WINDOWS, policies

@@ -16,8 +16,8 @@ from controlloop.protocols import StateStore
 from controlloop.replay.document import REPLAYED_SECTIONS, Header
 from controlloop.replay.memory_store import MemoryStore
 from controlloop.replay.recording import RecordingCycle, RecordingFile
-from controlloop.settings import Settings
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
+from controlloop.settings.tree import Settings
 
 ESTIMATOR: Final = "estimator"
 POLICY: Final = "stability"

@@ -13,7 +13,7 @@ from controlloop.collector.prometheus import Access, PrometheusSource
 from controlloop.collector.rate_history import PrometheusHistory
 from controlloop.collector.sensor import FleetSensor
 from controlloop.protocols import Cluster, RateHistory
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 
 
 def build_sensor(settings: Settings, cluster: Cluster, clock: Clock) -> FleetSensor:

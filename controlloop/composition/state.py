@@ -6,11 +6,11 @@ from pathlib import Path
 
 from controlloop.actuator.attention import Attention
 from controlloop.actuator.interventions import InterventionOptions
+from controlloop.composition.recording import ESTIMATOR, FORECASTER, INTERVENTIONS, POLICY, Stores
 from controlloop.kube.connection import Connection
 from controlloop.kube.state_config_map import ConfigMapName, ConfigMapStateStore
 from controlloop.protocols import StateStore
-from controlloop.recording_composition import ESTIMATOR, FORECASTER, INTERVENTIONS, POLICY, Stores
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 from controlloop.tuner.state_file import FileStateStore
 
 

@@ -10,8 +10,8 @@ from controlloop.actuator.templates import AcceleratorTemplate, BatchForm, Templ
 from controlloop.api.specs_template import TemplateSpec
 from controlloop.protocols import Optimizer, Policy, Source
 from controlloop.runtime_controller.source import CustomResourceSource
-from controlloop.settings import Settings
-from controlloop.settings_templates import TemplateSettings
+from controlloop.settings.templates import TemplateSettings
+from controlloop.settings.tree import Settings
 from controlloop.stability.moving import MoveOptions, MovingPolicy
 from controlloop.stability.windows import UNLIMITED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controlloop.api.predictions import PREDICTORS
-from controlloop.settings_learning import ForecasterSettings
+from controlloop.settings.learning import ForecasterSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

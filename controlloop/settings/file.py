@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from controlloop.api.rules import problem_of
 from controlloop.errors import Problem, SettingsError
-from controlloop.settings import Settings
-from controlloop.settings_rules import broken_rules
-from controlloop.settings_templates import TemplateSettings
+from controlloop.settings.rules import broken_rules
+from controlloop.settings.templates import TemplateSettings
+from controlloop.settings.tree import Settings
 
 ENVIRONMENT_PREFIX: Final = "CONTROLLOOP_"
 OVERRIDES: Final = "environment or command line"

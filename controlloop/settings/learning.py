@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from controlloop.api.predictions import PREDICTORS
-from controlloop.settings_form import CONFIG_MAP, Section
-from controlloop.settings_form import setting as _setting
+from controlloop.settings.form import CONFIG_MAP, Section
+from controlloop.settings.form import setting as _setting
 
 
 class EstimatorSettings(Section):

@@ -7,7 +7,7 @@ from typing import Final
 
 from controlloop.api.system import LEAST_CONFIDENCE
 from controlloop.errors import Problem
-from controlloop.settings import Settings
+from controlloop.settings.tree import Settings
 
 LEASE_MARGIN_S: Final = 1.0
 """By how much the lease's remainder must exceed a write's time-out."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from controlloop.settings_form import CONFIG_MAP, Section
-from controlloop.settings_form import setting as _setting
+from controlloop.settings.form import CONFIG_MAP, Section
+from controlloop.settings.form import setting as _setting
 
 
 class StabilitySettings(Section):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from controlloop.settings_form import Section
-from controlloop.settings_form import setting as _setting
+from controlloop.settings.form import Section
+from controlloop.settings.form import setting as _setting
 
 
 class TemplateSettings(Section):

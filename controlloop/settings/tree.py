@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 from controlloop.api.system import DEFAULT_QUEUE_MODEL
-from controlloop.settings_form import CONFIG_MAP, Section
-from controlloop.settings_form import setting as _setting
-from controlloop.settings_learning import EstimatorSettings, ForecasterSettings
-from controlloop.settings_stability import StabilitySettings
-from controlloop.settings_templates import TemplateSettings
+from controlloop.settings.form import CONFIG_MAP, Section
+from controlloop.settings.form import setting as _setting
+from controlloop.settings.learning import EstimatorSettings, ForecasterSettings
+from controlloop.settings.stability import StabilitySettings
+from controlloop.settings.templates import TemplateSettings
 
 
 class CycleSettings(Section):

@@ -9,8 +9,8 @@ import pytest
 
 from controlloop.api.decision import Action
 from controlloop.api.holds import HoldReason
-from controlloop.composition import demo_engine
-from controlloop.settings import Settings
+from controlloop.composition.loop import demo_engine
+from controlloop.settings.tree import Settings
 from controlloop.simulator.demo import Demo, DemoOptions, DemoResult
 from controlloop.simulator.fleet import read_fleet
 from controlloop.simulator.sensor import SignalOutage

@@ -21,10 +21,10 @@ from controlloop.api.system import (
     Target,
 )
 from controlloop.clock import ManualClock
-from controlloop.composition import demo_engine
+from controlloop.composition.loop import demo_engine
 from controlloop.optimizer.needs import replicas_needed
 from controlloop.queueing.models import queue_models
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
 from controlloop.simulator.actuator import PlantActuator
 from controlloop.simulator.fluid import FluidPlant
 from controlloop.simulator.plant import PlantServer

@@ -11,11 +11,11 @@ import pytest
 from controlloop.api.estimates import Trust
 from controlloop.api.system import Accelerator, PerfParameters, ServiceClass, System, Target
 from controlloop.clock import ManualClock
-from controlloop.composition import demo_engine
+from controlloop.composition.loop import demo_engine
 from controlloop.queueing.models import queue_models
-from controlloop.settings import OptimizerSettings, Settings
-from controlloop.settings_learning import EstimatorSettings, ForecasterSettings
-from controlloop.settings_stability import StabilitySettings
+from controlloop.settings.learning import EstimatorSettings, ForecasterSettings
+from controlloop.settings.stability import StabilitySettings
+from controlloop.settings.tree import OptimizerSettings, Settings
 from controlloop.simulator.actuator import PlantActuator
 from controlloop.simulator.fluid import FluidPlant
 from controlloop.simulator.plant import PlantServer

@@ -15,7 +15,9 @@ from testbed.waiting import until
 from typer.testing import CliRunner
 
 from controlloop.cli.app import app
-from controlloop.composition import ClusterChoice, build_doctor, load_settings
+from controlloop.composition.cluster import ClusterChoice
+from controlloop.composition.configuration import load_settings
+from controlloop.composition.doctor import build_doctor
 from controlloop.daemon.doctor import Finding, Level
 
 SERVERS = ("cordoned", "tainted", "deleted", "hpa", "quota", "silent")

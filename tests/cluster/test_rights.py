@@ -16,7 +16,9 @@ from testbed.rights import Right, Roles, used
 from testbed.stand import BUSY, Stand
 from testbed.waiting import until
 
-from controlloop.composition import ClusterChoice, build_doctor, load_settings
+from controlloop.composition.cluster import ClusterChoice
+from controlloop.composition.configuration import load_settings
+from controlloop.composition.doctor import build_doctor
 from controlloop.daemon.doctor import Level
 
 LEARNED, WINDOWS, OTHERS = (

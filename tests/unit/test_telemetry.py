@@ -6,7 +6,7 @@ import logging
 
 import structlog
 
-from controlloop.settings import LogSettings
+from controlloop.settings.tree import LogSettings
 from controlloop.telemetry import set_up_logs
 
 

@@ -21,7 +21,7 @@ from controlloop.backtest.summary import (
     summary,
 )
 from controlloop.backtest.tuning import Cost
-from controlloop.settings import CycleSettings, Settings
+from controlloop.settings.tree import CycleSettings, Settings
 
 LOAD = Case("step")
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from controlloop.api.decision import Action
 from controlloop.cli.demo_live import Board
 from controlloop.cli.demo_report import highlights
-from controlloop.composition import demo_engine
-from controlloop.settings import Settings
+from controlloop.composition.loop import demo_engine
+from controlloop.settings.tree import Settings
 from controlloop.simulator.demo import Demo, DemoOptions, DemoResult
 from controlloop.simulator.fleet import read_fleet
 from controlloop.simulator.simulation import CycleRecord

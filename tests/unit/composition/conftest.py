@@ -18,7 +18,9 @@ import pytest
 import yaml
 
 from controlloop.api.report import CycleReport
-from controlloop.composition import ClusterChoice, build_daemon, load_settings
+from controlloop.composition.cluster import ClusterChoice
+from controlloop.composition.configuration import load_settings
+from controlloop.composition.daemon import build_daemon
 from controlloop.daemon.runner import Runner
 
 PREFIX = "inferno.server."

@@ -12,7 +12,9 @@ import yaml
 from typer.testing import CliRunner
 
 from controlloop.cli.app import app
-from controlloop.composition import ClusterChoice, build_doctor, load_settings
+from controlloop.composition.cluster import ClusterChoice
+from controlloop.composition.configuration import load_settings
+from controlloop.composition.doctor import build_doctor
 from controlloop.daemon.doctor import Finding, Level
 from controlloop.errors import InputError
 

@@ -14,7 +14,7 @@ import pytest
 from controlloop.api.decision import Action, Decision
 from controlloop.api.report import CycleReport
 from controlloop.api.system import OptimizerOptions
-from controlloop.composition import load_settings
+from controlloop.composition.configuration import load_settings
 from controlloop.errors import ControlLoopError, UnknownPluginError
 from controlloop.optimizer.milp import MilpSolver
 from controlloop.stability.options import Direction, Panic, Steps, WindowOptions

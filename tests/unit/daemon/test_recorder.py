@@ -6,7 +6,7 @@ import pytest
 
 from controlloop.api.report import CycleReport
 from controlloop.daemon.recorder import Recorder
-from controlloop.settings import LogSettings
+from controlloop.settings.tree import LogSettings
 from controlloop.telemetry import Metrics, set_up_logs
 
 

@@ -12,8 +12,8 @@ import yaml
 from controlloop import __version__
 from controlloop.api.custom_definitions import custom_resource_definitions
 from controlloop.cli.app import app
-from controlloop.settings import Settings
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
+from controlloop.settings.tree import Settings
 
 KEPT = ["controlloop-learned", "controlloop-stability", "controlloop-interventions"]
 

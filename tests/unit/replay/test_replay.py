@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from controlloop import composition
 from controlloop.api.observation import Observation
 from controlloop.api.plain_values import from_plain, to_plain
 from controlloop.api.readings import Missing, Present, Stale
@@ -19,22 +18,23 @@ from controlloop.api.report import Stage
 from controlloop.api.system import System
 from controlloop.cli.app import app
 from controlloop.clock import ManualClock, SystemClock
-from controlloop.composition import demo_engine, replay_builder
-from controlloop.cycle import Cycle, Parts
-from controlloop.errors import InputError, Problem, SettingsError
-from controlloop.recording_composition import (
+from controlloop.composition.loop import demo_engine, loop_builder, replay_builder
+from controlloop.composition.parts import build_planner
+from controlloop.composition.recording import (
     ESTIMATOR,
     POLICY,
     daemon_cycle,
     recorded_stores,
     replayed_settings,
 )
+from controlloop.cycle import Cycle, Parts
+from controlloop.errors import InputError, Problem, SettingsError
 from controlloop.replay.document import Header, header_line
 from controlloop.replay.reader import Recording
 from controlloop.replay.recording import RecordingCycle
 from controlloop.replay.rerun import Replayed, rerun
-from controlloop.settings import Settings
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
+from controlloop.settings.tree import Settings
 from controlloop.simulator.demo import Demo, DemoOptions
 from controlloop.simulator.fleet import read_fleet
 from controlloop.tuner.state_file import FileStateStore
@@ -52,7 +52,7 @@ def record(file: Path, **settings: object) -> Settings:
         chosen, {ESTIMATOR: FileStateStore(Path(learned)) if learned else None, POLICY: None}
     )
     kept = {name: store for name, store in stores.items() if store is not None}
-    builder = composition._loop_builder(chosen, composition._planner(chosen, SystemClock()), kept)
+    builder = loop_builder(chosen, build_planner(chosen, SystemClock()), kept)
 
     def build(source: Any, sensor: Any, actuator: Any, clock: Any) -> Cycle:
         plain = builder(source, sensor, actuator, clock)
@@ -289,7 +289,7 @@ def test_run_takes_the_file_to_record_to(monkeypatch: pytest.MonkeyPatch, tmp_pa
         seen.append(settings)
         raise InputError([Problem("", "enough")])
 
-    monkeypatch.setattr(composition, "build_daemon", build)
+    monkeypatch.setattr("controlloop.composition.daemon.build_daemon", build)
     result = CliRunner().invoke(app, ["run", "--config", str(tmp_path), "--record", "x.jsonl"])
     assert isinstance(result.exception, InputError)
     assert seen[0].recording.file == "x.jsonl"

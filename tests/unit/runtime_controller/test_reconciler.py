@@ -13,12 +13,12 @@ from controlloop.api.solution import Solution
 from controlloop.api.switching import Place
 from controlloop.api.system import System
 from controlloop.clock import ManualClock
+from controlloop.composition.switching import live_templates
 from controlloop.errors import ConflictError, InputError, UnavailableError
 from controlloop.optimizer import optimize
 from controlloop.runtime_controller.reconciler import Reconciler
 from controlloop.runtime_controller.source import CustomResourceSource
-from controlloop.settings import ActuatorSettings, Settings
-from controlloop.switching_composition import live_templates
+from controlloop.settings.tree import ActuatorSettings, Settings
 
 PERF = {
     "acc": "H100",

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 
 from controlloop.errors import SettingsError
-from controlloop.settings import Settings
-from controlloop.settings_file import (
+from controlloop.settings.file import (
     assigned_overrides,
     environment_overrides,
     read_settings,
     setting_names,
 )
+from controlloop.settings.tree import Settings
 
 
 def test_an_empty_file_is_every_default() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controlloop.errors import SettingsError
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
 
 
 @pytest.mark.parametrize(

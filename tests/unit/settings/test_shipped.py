@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from controlloop.settings import Settings
-from controlloop.settings_file import read_settings
+from controlloop.settings.file import read_settings
+from controlloop.settings.tree import Settings
 
 
 def test_the_shipped_settings_are_the_defaults_of_the_code(root: Path) -> None:

@@ -1,0 +1,1 @@
+"""Settings: one tree of frozen sections, its file and environment, its rules."""
