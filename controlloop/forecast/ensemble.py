@@ -18,7 +18,6 @@ from controlloop.api.predictions import AsideReason, Prediction, SetAside
 from controlloop.api.readings import value_of
 from controlloop.api.replicas import FloatArray, IntArray
 from controlloop.api.system import Load
-from controlloop.errors import StateStoreError
 from controlloop.forecast.checkpoint import Kept, encode
 from controlloop.forecast.lane import Lane, Seen
 from controlloop.forecast.last_value import measured_load
@@ -29,6 +28,7 @@ from controlloop.forecast.predictors.average import Average
 from controlloop.forecast.predictors.last_value import LastValue
 from controlloop.forecast.startup import StartUps
 from controlloop.forecast.tracking import MOST_STEPS
+from controlloop.keeping import save_kept
 from controlloop.protocols import RateHistory, StateStore
 
 REMEMBERED_S: Final = 86_400.0
@@ -153,11 +153,7 @@ class EnsembleForecaster:
             self.rates.state,
             self.tokens.state,
         )
-        try:
-            self._store.save(encode(kept))
-        except StateStoreError as error:
-            return (f"forecast: what was seen is not kept: {error}",)
-        return ()
+        return save_kept(self._store, encode(kept), "forecast: what was seen is not kept")
 
     def _take_up(self, now: float, observation: Observation) -> None:
         """Make the rows those of the servers seen now or of late."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from controlloop.api.observation import Observation
 from controlloop.api.replicas import FloatArray, IntArray
-from controlloop.errors import ControlLoopError, InputError, StateStoreError
+from controlloop.errors import ControlLoopError
 from controlloop.forecast.checkpoint import Kept, decode
 from controlloop.forecast.history import LONG_SLOT_S, RECENT_SLOTS
 from controlloop.forecast.lane import Lane
+from controlloop.keeping import load_kept
 from controlloop.protocols import RateHistory, StateStore
 
 REPLAYED: Final = 100
@@ -22,17 +23,12 @@ MOST_REPLAYED: Final = 20_000
 
 def recalled(store: StateStore) -> tuple[Kept | None, tuple[str, ...]]:
     """What the store has, and what there is to say; what cannot be used is set aside."""
-    try:
-        state = store.load()
-        if state is None:
-            return None, ()
-        try:
-            return decode(state), ()
-        except InputError as error:
-            aside = store.set_aside()
-            return None, (f"forecast: kept history is not usable ({error}); set aside as {aside}",)
-    except StateStoreError as error:
-        return None, (f"forecast: {error}; it starts without history",)
+    return load_kept(
+        store,
+        decode,
+        "forecast: kept history is not usable, set aside as",
+        "forecast: it starts without history",
+    )
 
 
 def warm(

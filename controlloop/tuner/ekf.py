@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from controlloop.api.decision import Estimate
 from controlloop.api.observation import Observation
 from controlloop.api.system import System
-from controlloop.errors import InputError, StateStoreError
+from controlloop.keeping import load_kept, save_kept
 from controlloop.plugins import Registry
 from controlloop.protocols import QueueModel, StateStore
 from controlloop.queueing.models import queue_models
@@ -84,25 +84,21 @@ class EkfEstimator:
         self._started = True
         if self._store is None:
             return []
-        try:
-            state = self._store.load()
-            if state is None:
-                return []
-            try:
-                self._kept = decode(state)
-            except InputError as error:
-                why = "; ".join(str(problem) for problem in error.problems)
-                aside = self._store.set_aside()
-                return [f"tuner: kept state is not usable ({why}); set aside as {aside}"]
-        except StateStoreError as error:
-            return [f"tuner: {error}; it starts from the configured parameters"]
-        return []
+        kept, notes = load_kept(
+            self._store,
+            decode,
+            "tuner: kept state is not usable, set aside as",
+            "tuner: it starts from the configured parameters",
+        )
+        self._kept = kept or {}
+        return list(notes)
 
     def _save(self) -> list[str]:
         if self._store is None:
             return []
+        not_kept = "tuner: what was learned is not kept"
         try:
-            self._store.save(encode(self._pairs.beliefs))
-        except (StateStoreError, ValueError) as error:
-            return [f"tuner: what was learned is not kept: {error}"]
-        return []
+            state = encode(self._pairs.beliefs)
+        except ValueError as error:
+            return [f"{not_kept}: {error}"]
+        return list(save_kept(self._store, state, not_kept))
