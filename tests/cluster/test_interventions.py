@@ -98,7 +98,14 @@ def test_the_maintenance_switch_is_thrown_while_it_runs(stand: Stand, loop: Daem
 def test_a_quota_on_cards_bounds_growth_before_any_pod_is_refused(
     stand: Stand, loop: Daemon
 ) -> None:
-    few = len(stand.fleet.pods()) + 1
+    def at_rest() -> int:
+        """How many pods there are, once they are all that the Deployments ask for."""
+        pods = len(stand.fleet.pods())
+        wanted = sum(stand.fleet.replicas(name) for name in stand.floors)
+        (last,) = loop.await_reports(1)
+        return pods if pods == wanted and not last["patches"] else 0
+
+    few = until(at_rest, "no server grows or shrinks") + 1
     stand.fleet.apply(
         {
             "apiVersion": "v1",
