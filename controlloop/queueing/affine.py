@@ -8,7 +8,7 @@ import numpy as np
 
 from controlloop.api.replicas import BoolArray, FloatArray, IntArray
 from controlloop.queueing.segments import Segments
-from controlloop.queueing.service import Reading, Readings
+from controlloop.queueing.service import Departures, Reading, Readings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,15 +108,23 @@ class AffineTimes:
         """Prefill in a batch of `count`."""
         return self.prefill_ms(count)
 
-    def readings(self, states: Segments) -> Readings:
-        """Slopes alone, whatever the states: no table is needed."""
-        alone = np.ones(len(states))
-        present = states.position + 1
-        service_ms = states.spread(self.base_ms) + states.spread(self.slope_ms) * present
+    @property
+    def entries(self) -> FloatArray:
+        """None: all pairs share what tables there are."""
+        return np.zeros(len(self.slots))
+
+    def readings(self) -> Readings:
+        """Slopes alone, whatever the states: no pair needs a table of its own."""
+        states = Segments.shared(self.slots.astype(np.int64))
+        alone = np.ones(len(self.slots))
+        inverse = 1 / (states.position + 1)
         return Readings(
-            departure_ms=service_ms / (present * states.spread(self.per_slot)),
+            states=states,
+            departures=Departures(
+                self.slope_ms / self.per_slot, self.base_ms / self.per_slot, inverse
+            ),
             service=Reading(self.service_ms(alone), self.slope_ms, None),
             prefill=Reading(self.prefill_ms(alone), self.prefill_slope, None),
-            held=Reading.nothing(len(states)),
+            held=Reading.nothing(len(self.slots)),
             itl=Reading(self.itl_ms(alone), self.itl_slope, None),
         )

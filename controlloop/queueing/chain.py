@@ -13,16 +13,21 @@ stationary sums would cancel: far above saturation, and where service hardly dep
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from scipy import special
 
-from controlloop.api.replicas import BoolArray, FloatArray, IntArray
+from controlloop.api.replicas import FloatArray, IntArray
 from controlloop.queueing import geometric
 from controlloop.queueing.segments import Segments
+from controlloop.queueing.service import Departures
+from controlloop.queueing.walk import Walker
 
-# Weights less than e^-700 of the greatest add nothing and would underflow.
-_NEGLIGIBLE = -700.0
+# Loads beyond e^-276 and e^276 differ in nothing that states below N can tell.
+_LARGEST_LOG: Final = 276.0
+
+_walk = Walker()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,28 +37,60 @@ class Met:
     Attributes:
         level: mean of the chain's table at min(j, N - 1); without a table that number itself,
             those in service beside it once it is in service.
-        awaited: mean of max(j - N + 1, 0): departures that it waits for.
-        log_level: logarithm of `level`, -inf where it is 0.
-        log_awaited: logarithm of `awaited`, which may be too small for `awaited` to hold.
-        accepted: share of all arrivals that find room.
-        level_slope: derivative of `log_level` by the logarithm of the rate.
-        awaited_slope: derivative of `log_awaited` by the logarithm of the rate.
         waits: share of accepted arrivals that wait.
+        log_waits: logarithm of `waits`, which may be too small for `waits` to hold.
         queue_mean: mean departures that one that waits, waits for.
         queue_variance: their variance.
+        present: mean of j.
+        product: mean of j times the table's entry.
+        queue_at: mean of j where it waits.
+        log_room: logarithm of the weight of all states that are met, over that of the full one.
 
     """
 
     level: FloatArray
-    awaited: FloatArray
-    log_level: FloatArray
-    log_awaited: FloatArray
-    accepted: FloatArray
-    level_slope: FloatArray
-    awaited_slope: FloatArray
     waits: FloatArray
+    log_waits: FloatArray
     queue_mean: FloatArray
     queue_variance: FloatArray
+    present: FloatArray
+    product: FloatArray
+    queue_at: FloatArray
+    log_room: FloatArray
+
+    @property
+    def awaited(self) -> FloatArray:
+        """Mean of max(j - N + 1, 0): departures that it waits for."""
+        return self.waits * self.queue_mean
+
+    @property
+    def log_level(self) -> FloatArray:
+        """Logarithm of `level`, -inf where it is 0."""
+        level = self.level
+        return np.log(level, out=np.full(level.shape, -np.inf), where=level > 0)
+
+    @property
+    def log_awaited(self) -> FloatArray:
+        """Logarithm of `awaited`, also where that is too small to be held."""
+        return self.log_waits + np.log(self.queue_mean)
+
+    @property
+    def accepted(self) -> FloatArray:
+        """Share of all arrivals that find room."""
+        accepted: FloatArray = special.expit(self.log_room)
+        return accepted
+
+    @property
+    def level_slope(self) -> FloatArray:
+        """Derivative of `log_level` by the logarithm of the rate."""
+        level = self.level
+        covariance = np.maximum(self.product - level * self.present, 0.0)
+        return np.divide(covariance, level, out=np.ones_like(level), where=level > 0)
+
+    @property
+    def awaited_slope(self) -> FloatArray:
+        """Derivative of `log_awaited` by the logarithm of the rate."""
+        return self.queue_at + self.queue_variance / self.queue_mean - self.present
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +98,8 @@ class Chain:
     """Chains of n replicas.
 
     Attributes:
-        states: rows of the states 0..N-1 of each replica.
-        log_weight: (total,) logarithm of each state's weight at lambda = mu(N).
-        log_full: (n,) the same of state N.
-        max_batch: (n,) N.
+        states: where the states 0..N-1 of each replica stand in tables.
+        departures: 1/mu(j + 1) in ms, by the state j that is met.
         max_queue: (n,) Q.
         table: (total,) what `met` takes the mean of, by the state that is met: rising from 0;
             None is the position of the state.
@@ -72,104 +107,71 @@ class Chain:
     """
 
     states: Segments
-    log_weight: FloatArray
-    log_full: FloatArray
-    max_batch: FloatArray
+    departures: Departures
     max_queue: FloatArray
     table: FloatArray | None = None
-
-    @classmethod
-    def of(cls, states: Segments, departure_rate: FloatArray, max_queue: IntArray) -> Chain:
-        """Chains from mu(1)..mu(N) of each row (total,), in any unit, and Q (n,)."""
-        ratio = states.spread(states.last(departure_rate)) / departure_rate
-        log_weight = states.total_before(np.log(ratio))
-        batch = states.lengths.astype(np.float64)
-        # Between N - 1 and N stands mu(N), whose ratio to itself is 1.
-        log_full = states.last(log_weight)
-        return cls(states, log_weight, log_full, batch, max_queue.astype(np.float64))
 
     def reading(self, table: FloatArray | None) -> Chain:
         """The same chains with another table."""
         return replace(self, table=table)
 
-    def take(self, rows: IntArray | BoolArray) -> Chain:
-        """The chains at `rows`."""
-        states, entries = self.states.take(rows)
+    def take(self, rows: IntArray) -> Chain:
+        """The chains at `rows`; one may be taken more than once."""
         return Chain(
-            states,
-            self.log_weight[entries],
-            self.log_full[rows],
-            self.max_batch[rows],
-            self.max_queue[rows],
-            None if self.table is None else self.table[entries],
+            self.states.take(rows), self.departures.take(rows), self.max_queue[rows], self.table
         )
+
+    @property
+    def full_ms(self) -> FloatArray:
+        """(n,) 1/mu(N)."""
+        return self.departures.at(self.states.lasts)
 
     @property
     def top(self) -> FloatArray:
         """(n,) the table's last entry: what an arrival meets that finds all slots taken."""
-        return self.max_batch - 1 if self.table is None else self.states.last(self.table)
+        table = self.states.position if self.table is None else self.table
+        top: FloatArray = table[self.states.lasts]
+        return top
 
     def position_of(self, level: FloatArray) -> FloatArray:
         """Where the table reaches `level` (n,), between its entries on a line; at most N - 1."""
-        if self.table is None:
-            return np.minimum(level, self.max_batch - 1)
-        states = self.states
-        reached = states.total((self.table <= states.spread(level)).astype(np.float64))
-        reached = np.clip(reached, 1, np.maximum(self.max_batch - 1, 1))
-        below = states.starts + reached.astype(np.int64) - 1
-        above = np.minimum(below + 1, states.starts + states.lengths - 1)
-        rise = self.table[above] - self.table[below]
-        share = np.divide(level - self.table[below], rise, out=np.zeros_like(level), where=rise > 0)
-        position: FloatArray = reached - 1 + np.clip(share, 0.0, 1.0)
-        return np.minimum(position, self.max_batch - 1)
+        states, table = self.states, self.table
+        if table is None:
+            return np.minimum(level, states.lengths - 1.0)
+        # The last entry that is not above `level`, by halving: the first one always counts.
+        below, beyond = states.starts, np.maximum(states.lasts, states.starts + 1)
+        while np.any(beyond - below > 1):
+            middle = (below + beyond) // 2
+            reached = table[middle] <= level
+            below, beyond = np.where(reached, middle, below), np.where(reached, beyond, middle)
+        above = np.minimum(below + 1, states.lasts)
+        rise = table[above] - table[below]
+        share = np.divide(level - table[below], rise, out=np.zeros_like(level), where=rise > 0)
+        position: FloatArray = below - states.starts + np.clip(share, 0.0, 1.0)
+        return np.minimum(position, states.lengths - 1.0)
 
     def met(self, log_load: FloatArray) -> Met:
         """What accepted arrivals meet at log(lambda/mu(N)) (n,), of any sign."""
-        states, position = self.states, self.states.position
-        ready, top = self.max_batch - 1, self.top
-        log_full = self.log_full + self.max_batch * log_load
+        states, departures = self.states, self.departures
+        table = states.position if self.table is None else self.table
+        rate_per_ms = np.exp(np.clip(log_load, -_LARGEST_LOG, _LARGEST_LOG)) / self.full_ms
+        sums = _walk(states, departures, rate_per_ms, table)
+        # Logarithms relative to the states below N. Between N - 1 and N stands mu(N) itself.
+        log_full = sums.log_last + log_load
         log_tail = log_full + geometric.log_sum(self.max_queue, log_load)
-        log_weight = position * states.spread(log_load) + self.log_weight
-        greatest = np.maximum(states.greatest(log_weight), log_tail)
-        log_weight -= states.spread(greatest)
-        weight = np.maximum(log_weight, _NEGLIGIBLE, out=log_weight)
-        np.exp(weight, out=weight)
-        head = states.total(weight)
-        if self.table is None:
-            weight *= position
-            head_position = head_level = states.total(weight)
-        else:
-            head_position = states.total(weight * position)
-            weight *= self.table
-            head_level = states.total(weight)
-        weight *= position
-        head_product = states.total(weight)
-
-        log_tail -= greatest
-        tail = np.exp(np.maximum(log_tail, _NEGLIGIBLE)) * (log_tail > _NEGLIGIBLE)
-        total = head + tail
-        log_total = np.log(total)
-        tail /= total
         behind, variance = geometric.mean_and_variance(np.maximum(self.max_queue, 1.0), log_load)
         wait = behind + 1
-        level = head_level / total + tail * top
-        present = head_position / total + tail * (ready + wait)
-        product = head_product / total + tail * top * (ready + wait)
-        covariance = np.maximum(product - level * present, 0.0)
-        log_last = log_full + self.max_queue * log_load - greatest
+        tail = special.expit(log_tail)
+        head = special.expit(-log_tail) / sums.total
+        top, queue_at = self.top, states.lengths - 1 + wait
         return Met(
-            level=level,
-            awaited=tail * wait,
-            log_level=_log(level),
-            log_awaited=log_tail - log_total + np.log(wait),
-            accepted=special.expit(log_total - log_last),
-            level_slope=np.divide(covariance, level, out=np.ones_like(level), where=level > 0),
-            awaited_slope=ready + wait + variance / wait - present,
+            level=head * sums.level + tail * top,
             waits=tail,
+            log_waits=special.log_expit(log_tail),
             queue_mean=wait,
             queue_variance=variance,
+            present=head * sums.position + tail * queue_at,
+            product=head * sums.product + tail * top * queue_at,
+            queue_at=queue_at,
+            log_room=-special.log_expit(-log_tail) - log_full - self.max_queue * log_load,
         )
-
-
-def _log(values: FloatArray) -> FloatArray:
-    return np.log(values, out=np.full(values.shape, -np.inf), where=values > 0)

@@ -28,7 +28,6 @@ from controlloop.api.replicas import (
     Targets,
 )
 from controlloop.queueing.chain import Chain, Met
-from controlloop.queueing.segments import Segments
 from controlloop.queueing.service import (
     Reading,
     Readings,
@@ -45,8 +44,10 @@ LEAST_LOAD: Final = 0.001
 MOST_LOAD: Final = 0.999
 TPS_MARGIN: Final = 0.9
 
-# States worked on at once: a dozen arrays of this length fit the processor's cache.
-_BLOCK_STATES = 1 << 17
+# Entries worked on at once: a dozen arrays of this length fit the processor's cache. A pair
+# counts as some, whatever tables it has: that many arrays have an entry for each.
+_BLOCK_ENTRIES: Final = 1 << 17
+_ENTRIES_OF_PAIR: Final = 16
 # Stands for a rate of 0, whose logarithm is not finite.
 _LEAST_RATIO = 1e-300
 
@@ -83,7 +84,7 @@ class ChainModel(ABC):
         """
         values = _empty_analysis(len(replicas))
         valid = self._valid(replicas) & (rate_rps >= 0) & np.isfinite(rate_rps)
-        for pairs in _blocks(replicas, valid):
+        for pairs in self._blocks(replicas, valid):
             _place(values, pairs, self._block(replicas, pairs).analyze(rate_rps[pairs]))
         return values
 
@@ -107,7 +108,7 @@ class ChainModel(ABC):
             at=_empty_analysis(count),
         )
         asked = (targets.itl_ms >= 0) & (targets.ttft_ms >= 0) & (targets.tps >= 0)
-        for pairs in _blocks(replicas, self._valid(replicas) & asked):
+        for pairs in self._blocks(replicas, self._valid(replicas) & asked):
             _place(sizing, pairs, self._block(replicas, pairs).size(targets.take(pairs)))
         return sizing
 
@@ -125,7 +126,7 @@ class ChainModel(ABC):
         shape = (len(levels), len(replicas))
         found = Percentiles(tuple(levels), np.full(shape, np.nan), np.full(shape, np.nan))
         valid = self._valid(replicas) & (rate_rps >= 0) & np.isfinite(rate_rps)
-        for pairs in _blocks(replicas, valid):
+        for pairs in self._blocks(replicas, valid):
             block = self._block(replicas, pairs)
             ttft, itl = block.percentiles(rate_rps[pairs], found.levels)
             found.ttft_ms[:, pairs], found.itl_ms[:, pairs] = ttft, itl
@@ -134,6 +135,14 @@ class ChainModel(ABC):
     def _valid(self, replicas: Replicas) -> BoolArray:
         with np.errstate(all="ignore"):
             return numbers_are_valid(replicas) & times_are_valid(self.times(replicas))
+
+    def _blocks(self, replicas: Replicas, valid: BoolArray) -> Iterator[IntArray]:
+        """Rows of the valid pairs, in blocks of bounded memory."""
+        rows = np.flatnonzero(valid)
+        if len(rows):
+            entries = np.maximum(self.times(replicas.take(rows)).entries, _ENTRIES_OF_PAIR)
+            block = np.cumsum(entries) // _BLOCK_ENTRIES
+            yield from np.split(rows, np.flatnonzero(np.diff(block)) + 1)
 
     def _block(self, replicas: Replicas, pairs: IntArray) -> _Block:
         some = replicas.take(pairs)
@@ -165,16 +174,15 @@ class _Block:
 
     @classmethod
     def of(cls, times: ServiceTimes, max_batch: IntArray, max_queue: IntArray) -> _Block:
-        states = Segments.of(np.ceil(times.slots).astype(np.int64))
-        readings = times.readings(states)
-        places = max_queue + times.unused.astype(np.int64)
-        chain = Chain.of(states, 1 / readings.departure_ms, places)
+        readings = times.readings()
+        places = max_queue + times.unused
+        chain = Chain(readings.states, readings.departures, places)
         return cls(times, chain, readings, max_batch.astype(np.float64))
 
     @property
     def departure_ms(self) -> FloatArray:
         """Mean time between departures of a full replica."""
-        return self.chain.states.last(self.readings.departure_ms)
+        return self.chain.full_ms
 
     def _log_load(self, rate_rps: FloatArray) -> FloatArray:
         load = rate_rps / MILLISECONDS_PER_SECOND * self.departure_ms
@@ -303,11 +311,3 @@ def _rate_range(times: ServiceTimes) -> tuple[FloatArray, FloatArray]:
     least = LEAST_LOAD * MILLISECONDS_PER_SECOND / alone_ms
     most = MOST_LOAD * MILLISECONDS_PER_SECOND / full_ms
     return least, most
-
-
-def _blocks(replicas: Replicas, valid: BoolArray) -> Iterator[IntArray]:
-    """Rows of the valid pairs, in blocks of bounded memory."""
-    rows = np.flatnonzero(valid)
-    if len(rows):
-        block = np.cumsum(replicas.max_batch[rows]) // _BLOCK_STATES
-        yield from np.split(rows, np.flatnonzero(np.diff(block)) + 1)

@@ -47,7 +47,6 @@ import numpy as np
 from controlloop.api.replicas import BoolArray, FloatArray, IntArray, Replicas
 from controlloop.queueing.chain_model import ChainModel
 from controlloop.queueing.iteration_time import TOKEN_BUDGET
-from controlloop.queueing.segments import Segments
 from controlloop.queueing.service import Readings, tabulated
 
 # Of half to one and a half times the mean, evenly: the lengths of the sweeps.
@@ -206,9 +205,14 @@ class RooflineTimes:
         beside = np.maximum(in_service - 1, 0.0)
         return self.stay_variance(beside, self._joining_per_ms(beside))
 
-    def readings(self, states: Segments) -> Readings:
+    @property
+    def entries(self) -> FloatArray:
+        """One for each state."""
+        return self.slots
+
+    def readings(self) -> Readings:
         """State by state."""
-        return tabulated(self, states)
+        return tabulated(self)
 
     def evenly_spaced(self) -> RooflineTimes:
         """The same without chance in the arrivals."""

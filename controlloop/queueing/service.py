@@ -39,7 +39,7 @@ class Reading:
     @classmethod
     def of(cls, states: Segments, values: FloatArray) -> Reading:
         """The reading of `values` (total,), given state by state."""
-        alone = states.first(values)
+        alone: FloatArray = values[states.starts]
         return cls(alone, np.ones(len(alone)), values - states.spread(alone))
 
     @classmethod
@@ -49,11 +49,36 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Departures:
+    """Mean time between departures of n pairs in ms: `fixed` + `scale` * basis.
+
+    Attributes:
+        fixed: (n,) ms.
+        scale: (n,) ms for each unit of the basis.
+        basis: (total,) by the state that a request meets, once it is in service.
+
+    """
+
+    fixed: FloatArray
+    scale: FloatArray
+    basis: FloatArray
+
+    def at(self, entries: IntArray) -> FloatArray:
+        """(n,) that of each pair at its entry of the basis."""
+        return self.fixed + self.scale * self.basis[entries]
+
+    def take(self, rows: IntArray) -> Departures:
+        """Those of the pairs at `rows`."""
+        return Departures(self.fixed[rows], self.scale[rows], self.basis)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Readings:
     """What requests see: means by the state that they meet.
 
     Attributes:
-        departure_ms: (total,) mean time between departures once the request is in service.
+        states: where the states of each pair, 0 up to the slots, stand in tables.
+        departures: time between departures.
         service: time in service, which is how long a slot is held.
         prefill: time to first token of a request that finds a slot free.
         held: wait for a slot of which a part is free; see `ServiceTimes.slots`.
@@ -61,7 +86,8 @@ class Readings:
 
     """
 
-    departure_ms: FloatArray
+    states: Segments
+    departures: Departures
     service: Reading
     prefill: Reading
     held: Reading
@@ -114,20 +140,28 @@ class ServiceTimes(Protocol):
         """Variance of a request's mean ITL while `in_service` stays as it is, in ms^2."""
         ...
 
-    def readings(self, states: Segments) -> Readings:
+    @property
+    def entries(self) -> FloatArray:
+        """(n,) numbers in each table that `readings` makes for a pair alone."""
+        ...
+
+    def readings(self) -> Readings:
         """What requests see, by the requests that they meet: 0 up to the slots, rounded up."""
         ...
 
 
-def tabulated(times: ServiceTimes, states: Segments) -> Readings:
+def tabulated(times: ServiceTimes) -> Readings:
     """The readings of times that are any function of the requests in service."""
+    states = Segments.of(np.ceil(times.slots).astype(np.int64))
+    count = len(times.slots)
     each = times.take(states.rows)
     present = states.position + 1
     in_service = np.minimum(present, each.slots)
     departure_ms = each.departure_ms(in_service)
     held = (present - in_service) * departure_ms
     return Readings(
-        departure_ms=departure_ms,
+        states=states,
+        departures=Departures(np.zeros(count), np.ones(count), departure_ms),
         service=Reading.of(states, each.service_ms(in_service)),
         prefill=Reading.of(states, each.prefill_ms(in_service)),
         held=Reading.of(states, held),

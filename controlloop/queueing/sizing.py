@@ -131,28 +131,32 @@ class _Excess:
     log_per_awaited: FloatArray
     log_knee: FloatArray
     log_allowed: FloatArray
+    goal: FloatArray
 
     @classmethod
     def of(cls, latency: Latency, target_ms: FloatArray) -> _Excess:
         chain = latency.chain
         with np.errstate(divide="ignore"):
+            log_knee = np.log(latency.per_awaited + latency.per_level * chain.top)
+            log_allowed = np.log(target_ms - latency.alone)
             return cls(
                 chain,
                 np.log(latency.per_level),
                 np.log(latency.per_awaited),
-                np.log(latency.per_awaited + latency.per_level * chain.top),
-                np.log(target_ms - latency.alone),
+                log_knee,
+                log_allowed,
+                special.log_expit(log_allowed - log_knee),
             )
 
     def at(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         met = self.chain.met(x)
+        at_level = self.log_per_level + met.log_level
         waiting = self.log_per_awaited + met.log_awaited
-        excess = np.logaddexp(self.log_per_level + met.log_level, waiting)
+        excess = np.logaddexp(at_level, waiting)
         share = np.exp(waiting - excess)
         slope = met.level_slope * (1 - share) + met.awaited_slope * share
-        beyond = np.logaddexp(excess, self.log_knee)
-        allowed = self.log_allowed - np.logaddexp(self.log_allowed, self.log_knee)
-        return excess - beyond - allowed, slope * np.exp(self.log_knee - beyond)
+        beyond = excess - self.log_knee
+        return special.log_expit(beyond) - self.goal, slope * special.expit(-beyond)
 
     def take(self, rows: IntArray) -> _Excess:
         return _Excess(
@@ -161,6 +165,7 @@ class _Excess:
             self.log_per_awaited[rows],
             self.log_knee[rows],
             self.log_allowed[rows],
+            self.goal[rows],
         )
 
     def guess(self, times: ServiceTimes) -> FloatArray:
@@ -171,7 +176,7 @@ class _Excess:
         more servers the distance of log r from 0 shrinks as their square root, as in heavy
         traffic.
         """
-        top, batch = self.chain.top, self.chain.max_batch
+        top, batch = self.chain.top, self.chain.states.lengths
         allowed = np.exp(np.minimum(self.log_allowed - self.log_per_level, np.log(top + 1)))
         beside = self.chain.position_of(allowed)
         in_service = np.minimum(1 + beside, times.slots)

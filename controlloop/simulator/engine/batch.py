@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from controlloop.api.replicas import FloatArray, IntArray
-from controlloop.simulator.engine.compiled import compiled
+from controlloop.compiled import compiled
 from controlloop.simulator.engine.layout import Numbers, Records
 
 NO_END = 1 << 60

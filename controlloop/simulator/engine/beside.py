@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from controlloop.api.replicas import FloatArray, IntArray
+from controlloop.compiled import compiled
 from controlloop.simulator.engine.batch import (
     NONE,
     complete,
@@ -17,7 +18,6 @@ from controlloop.simulator.engine.batch import (
     note_empty,
     token_of_prompt,
 )
-from controlloop.simulator.engine.compiled import compiled
 from controlloop.simulator.engine.layout import NEVER, Numbers, Records
 
 

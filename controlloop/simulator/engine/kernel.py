@@ -8,14 +8,15 @@ has no room, and waiting requests enter. Prompts are computed `within` iteration
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from controlloop.api.replicas import FloatArray, IntArray
+from controlloop.compiled import compiled, kept, stamp_of_sources
 from controlloop.simulator.engine.batch import NO_END, NONE, leave_done, make_room, random_bits
 from controlloop.simulator.engine.beside import admit_beside, begin_beside, next_due, prompts_due
-from controlloop.simulator.engine.compiled import compiled, kept, stamp_of_sources
 from controlloop.simulator.engine.layout import (
     GLANCE,
     NEVER,
@@ -231,4 +232,4 @@ def _kept_for(sources: int) -> Callable[..., None]:
     return serve
 
 
-serve = _kept_for(stamp_of_sources())
+serve = _kept_for(stamp_of_sources(Path(__file__).parent))

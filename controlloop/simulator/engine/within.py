@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from controlloop.api.replicas import FloatArray, IntArray
+from controlloop.compiled import compiled
 from controlloop.simulator.engine.batch import (
     NONE,
     factor,
@@ -19,7 +20,6 @@ from controlloop.simulator.engine.batch import (
     note_empty,
     token_of_prompt,
 )
-from controlloop.simulator.engine.compiled import compiled
 from controlloop.simulator.engine.layout import NEVER, Mapping, Numbers, Records
 
 ROOFLINE = int(Mapping.ROOFLINE)

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import pytest
 
-from controlloop.simulator.engine import compiled as module
+from controlloop import compiled as module
 
 
 def twice(number: int) -> int:
@@ -39,7 +39,7 @@ def test_a_file_system_without_a_place_for_a_cache_is_no_error(
 
 ENTRY = """
 from pathlib import Path
-from controlloop.simulator.engine.compiled import kept, stamp_of_sources
+from controlloop.compiled import kept, stamp_of_sources
 from helper import step
 
 def kept_for(sources):
@@ -53,7 +53,7 @@ twice = kept_for(stamp_of_sources(Path(__file__).parent))
 print(twice(1), sum(twice.stats.cache_hits.values()))
 """
 HELPER = """
-from controlloop.simulator.engine.compiled import compiled
+from controlloop.compiled import compiled
 
 @compiled
 def step(number):

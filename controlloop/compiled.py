@@ -30,7 +30,7 @@ def kept(function: Function) -> Function:
     return cast("Function", made)
 
 
-def stamp_of_sources(folder: Path = Path(__file__).parent) -> int:
+def stamp_of_sources(folder: Path) -> int:
     """A number that changes with any source file in `folder`."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
