@@ -136,8 +136,9 @@ class Chain:
     def position_of(self, level: FloatArray) -> FloatArray:
         """Where the table reaches `level` (n,), between its entries on a line; at most N - 1."""
         states, table = self.states, self.table
+        most = states.lengths.astype(np.float64) - 1
         if table is None:
-            return np.minimum(level, states.lengths - 1.0)
+            return np.minimum(level, most)
         # The last entry that is not above `level`, by halving: the first one always counts.
         below, beyond = states.starts, np.maximum(states.lasts, states.starts + 1)
         while np.any(beyond - below > 1):
@@ -148,7 +149,7 @@ class Chain:
         rise = table[above] - table[below]
         share = np.divide(level - table[below], rise, out=np.zeros_like(level), where=rise > 0)
         position: FloatArray = below - states.starts + np.clip(share, 0.0, 1.0)
-        return np.minimum(position, states.lengths - 1.0)
+        return np.minimum(position, most)
 
     def met(self, log_load: FloatArray) -> Met:
         """What accepted arrivals meet at log(lambda/mu(N)) (n,), of any sign."""

@@ -138,7 +138,8 @@ class Walker:
         if self._left < 0:
             self._machine_code()(*arrays, sums)
         else:
-            walk(*(each.tolist() for each in arrays), sums)
+            starts, lengths, fixed, scale, basis, entries = (each.tolist() for each in arrays)
+            walk(starts, lengths, fixed, scale, basis, entries, sums)
         total, position, level, product, last, below = sums
         log_last = np.log(last / total) - below * _LOG_BIG
         return Sums(total, position, level, product, log_last)
