@@ -29,7 +29,7 @@ from controlloop.api.readings import Missing, Present, Reading
 from controlloop.collector.dialects import VLLM, Ratio
 from controlloop.collector.flow import Flow, flow_of, named
 from controlloop.collector.means import tally_of
-from controlloop.collector.series import Series
+from controlloop.collector.series import Endpoint, Series
 from controlloop.errors import InputError, Problem
 from controlloop.tuner.recordings import (
     Assumed,
@@ -77,14 +77,11 @@ class _Metrics:
 
     series: Mapping[str, tuple[Series, ...]]
 
-    def between(self, begin: float, end: float, *names: str) -> tuple[Series, ...]:
+    def between(self, begin: float, end: float, *names: str) -> Endpoint:
         """The samples of `names` from `begin` to `end`, both included."""
-        found = [one for name in names for one in self.series.get(name, ())]
-        inside = [(one.times >= begin) & (one.times <= end) for one in found]
-        return tuple(
-            Series(one.labels, one.times[mask], one.values[mask])
-            for one, mask in zip(found, inside, strict=True)
-        )
+        return {
+            name: [one.between(begin, end) for one in self.series.get(name, ())] for name in names
+        }
 
     def mean(self, begin: float, end: float, ratios: Sequence[Ratio], scale: float) -> Reading:
         """The mean of what was added up in the window, times `scale`."""
@@ -184,8 +181,8 @@ def _series(text: str, source: str) -> tuple[list[float], _Metrics]:
         raise InputError(problems or [Problem("", "holds no observation")], source)
     grouped: dict[str, list[Series]] = defaultdict(list)
     for (name, labels), values in samples.items():
-        table = np.array(values, dtype=np.float64)
-        grouped[name].append(Series({"__name__": name, "": labels}, table[:, 0], table[:, 1]))
+        moments, shown_values = zip(*sorted(values), strict=True)
+        grouped[name].append(Series({"__name__": name, "": labels}, moments, shown_values))
     return times, _Metrics({name: tuple(found) for name, found in grouped.items()})
 
 

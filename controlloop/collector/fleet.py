@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from controlloop.clock import Deadline
 from controlloop.collector.dialects import Signal, Vocabulary
 from controlloop.collector.options import CollectorOptions
-from controlloop.collector.series import MetricSource, MetricsUnavailableError, Series
+from controlloop.collector.series import (
+    Endpoint,
+    MetricSource,
+    MetricsUnavailableError,
+    Series,
+)
 from controlloop.errors import MetricsError
 
 PodKey = tuple[str, str]
 """Namespace and name of a pod."""
-
-Endpoint = tuple[Series, ...]
-"""What one endpoint of a pod shows of one signal: all of it was scraped at the same times."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,41 +105,52 @@ def ask(
     found = {signal: select(query) for signal, query in selectors(words, options).items()}
     query = gateway_selector(options)
     gateway, gateway_problem = (None, None) if query is None else select(query)
+    grouped = {signal: _by_pod(series, options) for signal, (series, _) in found.items()}
     return Fleet(
-        {
-            signal: Answer(_by_pod(series, options), problem)
-            for signal, (series, problem) in found.items()
-        },
+        {signal: Answer(pods, found[signal][1]) for signal, (pods, _) in grouped.items()},
         None if gateway_problem else gateway,
         gateway_problem,
-        sum(not _pod(one, options)[1] for series, _ in found.values() for one in series),
+        sum(unnamed for _, unnamed in grouped.values()),
     )
 
 
 def _by_pod(
     series: Iterable[Series], options: CollectorOptions
-) -> dict[PodKey, dict[str, Endpoint]]:
-    jobs: dict[PodKey, dict[str, dict[str, list[Series]]]] = {}
+) -> tuple[dict[PodKey, dict[str, Endpoint]], int]:
+    """The series by pod and endpoint, and how many name no pod."""
+    namespace_label, pod_label = options.namespace_label, options.pod_label
+    scraped: dict[tuple[str, str, str, str], dict[str, list[Series]]] = {}
+    unnamed = 0
     for one in series:
-        pod = _pod(one, options)
-        if not pod[1]:
+        said = one.labels.get
+        pod = said(pod_label, "")
+        if not pod:
+            unnamed += 1
             continue
-        endpoints = jobs.setdefault(pod, {}).setdefault(one.label("instance"), {})
-        endpoints.setdefault(one.label("job"), []).append(one)
-    return {
+        key = said(namespace_label, ""), pod, said("instance", ""), said("job", "")
+        shown = scraped.get(key)
+        if shown is None:
+            shown = scraped[key] = {}
+        shown.setdefault(said("__name__", ""), []).append(one)
+    jobs: dict[PodKey, dict[str, dict[str, Endpoint]]] = {}
+    for (namespace, pod, instance, job), shown in scraped.items():
+        jobs.setdefault((namespace, pod), {}).setdefault(instance, {})[job] = shown
+    pods = {
         pod: {instance: _one_job(by_job) for instance, by_job in endpoints.items()}
         for pod, endpoints in jobs.items()
     }
+    return pods, unnamed
 
 
-def _one_job(by_job: Mapping[str, list[Series]]) -> Endpoint:
+def _one_job(by_job: Mapping[str, Endpoint]) -> Endpoint:
     """An endpoint that two jobs scrape is still one: its requests count once."""
-    chosen = max(sorted(by_job), key=lambda job: max(len(one.times) for one in by_job[job]))
-    return tuple(by_job[chosen])
-
-
-def _pod(series: Series, options: CollectorOptions) -> PodKey:
-    return series.label(options.namespace_label), series.label(options.pod_label)
+    if len(by_job) == 1:
+        return next(iter(by_job.values()))
+    longest = {
+        job: max(len(one.times) for shown in endpoint.values() for one in shown)
+        for job, endpoint in by_job.items()
+    }
+    return by_job[max(sorted(by_job), key=longest.__getitem__)]
 
 
 def selector_of(names: Iterable[str], options: CollectorOptions, window_s: float) -> str:

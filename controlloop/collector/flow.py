@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import pairwise
 
-import numpy as np
-
-from controlloop.api.replicas import BoolArray, FloatArray
-from controlloop.collector.series import Series
+from controlloop.collector.series import Endpoint, Samples, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,61 +44,85 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counted:
-    """Counters added up on common times: `increase[i]` since time i-1; `reset[i]`: they fell."""
+    """Counters added up on common times: `increase[i]` since time i; `reset[i]`: they fell."""
 
-    increase: FloatArray
-    reset: BoolArray
+    increase: Sequence[float]
+    reset: Sequence[bool]
+
+    @property
+    def total(self) -> float:
+        """What was counted in all."""
+        return sum(self.increase, 0.0)
 
 
-def count(counters: Sequence[Series], times: FloatArray) -> Counted:
-    """What `counters` of one endpoint counted between `times` (n,), summed: arrays of n - 1.
+def count(counters: Sequence[Series], times: Samples) -> Counted:
+    """What `counters` of one endpoint counted between n `times`, summed: n - 1 numbers.
 
     A counter that falls was reset: what it shows then came since. One that appears later than
     its siblings was made by its first event, so before it there were none.
     """
-    increase = np.zeros(max(len(times) - 1, 0))
-    reset = np.zeros(len(increase), dtype=np.bool_)
+    increase = [0.0] * max(len(times) - 1, 0)
+    reset = [False] * len(increase)
     for one in counters:
-        if not len(one.times):
+        if not one.times:
             continue
-        values = _values_at(one, times)
-        change = values[1:] - values[:-1]
-        fell = change < 0
-        increase += np.where(fell, values[1:], change)
-        reset |= fell
+        for at, (before, after) in enumerate(pairwise(_values_at(one, times))):
+            if after < before:
+                reset[at] = True
+                increase[at] += after
+            else:
+                increase[at] += after - before
     return Counted(increase, reset)
 
 
-def _values_at(counter: Series, times: FloatArray) -> FloatArray:
+def _values_at(counter: Series, times: Samples) -> Samples:
     """What the counter showed last at each of `times`; 0 before its first sample."""
-    if np.array_equal(counter.times, times):
+    if counter.times == times:
         return counter.values
-    at = np.searchsorted(counter.times, times, side="right") - 1
-    return np.where(at >= 0, counter.values[np.maximum(at, 0)], 0.0)
+    return tuple(value_at(counter, time) for time in times)
 
 
-def all_times(series: Sequence[Series]) -> FloatArray:
+def value_at(series: Series, time: float) -> float:
+    """What a series showed last at `time`; 0 before its first sample."""
+    if series.times and series.times[-1] <= time:
+        return series.values[-1]
+    at = bisect_right(series.times, time)
+    return series.values[at - 1] if at else 0.0
+
+
+def all_times(series: Sequence[Series]) -> Samples:
     """Every time at which any of `series` has a sample."""
-    return reduce(_union, [one.times for one in series]) if series else np.empty(0)
+    if not series:
+        return ()
+    first = series[0].times
+    if all(one.times == first for one in series):
+        return first
+    return tuple(sorted({time for one in series for time in one.times}))
 
 
-def common_times(series: Sequence[Series]) -> FloatArray:
+def common_times(series: Sequence[Series]) -> Samples:
     """The times at which all of `series` have a sample."""
-    return reduce(shared_times, [one.times for one in series]) if series else np.empty(0)
+    if not series:
+        return ()
+    times = series[0].times
+    for one in series:
+        times = shared_times(times, one.times)
+    return times
 
 
-def shared_times(one: FloatArray, other: FloatArray) -> FloatArray:
+def shared_times(one: Samples, other: Samples) -> Samples:
     """The times in both of `one` and `other`."""
-    same = one is other or np.array_equal(one, other)
-    return one if same else np.intersect1d(one, other)
+    if one == other:
+        return one
+    there = set(other)
+    return tuple(time for time in one if time in there)
 
 
-def total_at(gauges: Sequence[Series], times: FloatArray) -> FloatArray:
+def total_at(gauges: Sequence[Series], times: Samples) -> list[float]:
     """The sum of `gauges` at `times`, at each of which all of them have a sample."""
-    total = np.zeros(len(times))
+    total = [0.0] * len(times)
     for one in gauges:
-        same = np.array_equal(one.times, times)
-        total += one.values if same else one.values[np.searchsorted(one.times, times)]
+        total = [sum_ + value for sum_, value in zip(total, _values_at(one, times), strict=True)]
     return total
 
 
@@ -118,47 +140,51 @@ def flow_of(
     came meanwhile is unknown and at least 0.
     """
     finished = all_times(completions)
-    if not len(finished) or not all(len(one.times) for one in completions):
+    if not finished or not all(one.times for one in completions):
         return "no count of finished requests"
     gauges = (*running, *waiting)
     if not running or not waiting:
         return f"no count of {'waiting' if running else 'running'} requests"
     times = shared_times(common_times(gauges), finished)
     if len(times) < 2:
-        return "no sample in the window" if not len(times) else "only one sample in the window"
+        return "no sample in the window" if not times else "only one sample in the window"
     in_service = total_at(running, times)
-    inside = in_service + total_at(waiting, times)
+    inside = [sum(each) for each in zip(in_service, total_at(waiting, times), strict=True)]
     done, turned_away = count(completions, times), count(rejections, times)
-    reset = done.reset | turned_away.reset
-    change = np.where(reset, inside[1:], np.diff(inside))
-    arrived = done.increase + turned_away.increase + change
-    # A gauge may lag its counter by what one step of the engine finishes: no more than it serves.
-    lag = np.maximum(in_service[:-1], 1.0)
-    vanished = ~reset & (arrived < -lag)
-    left_more_than_came = -float(arrived.sum())
-    lost = -float(arrived[vanished].sum())
-    if left_more_than_came > lag[0]:
-        lost = max(lost, left_more_than_came)
+    came = left_uncounted = 0.0
+    restarted, still = False, min(in_service) > 0
+    left_more_than_came = 0.0
+    for at, (before, after) in enumerate(pairwise(inside)):
+        reset = done.reset[at] or turned_away.reset[at]
+        change = after if reset else after - before
+        arrived = done.increase[at] + turned_away.increase[at] + change
+        restarted |= reset
+        still &= after == before and arrived == 0
+        left_more_than_came -= arrived
+        # A gauge may lag its counter by what one step of the engine finishes: as much as it serves.
+        if not reset and arrived < -max(in_service[at], 1.0):
+            left_uncounted -= arrived
+        else:
+            came += arrived
+    if left_more_than_came > max(in_service[0], 1.0):
+        left_uncounted = max(left_uncounted, left_more_than_came)
     return Flow(
-        first=float(times[0]),
-        last=float(times[-1]),
-        arrived=max(float(arrived[~vanished].sum()), 0.0),
-        completed=float(done.increase.sum()),
-        lost=lost,
-        restarted=bool(reset.any()),
-        longest_gap_s=float(np.diff(times).max()),
-        still=bool((in_service > 0).all() and not np.diff(inside).any() and not arrived.any()),
+        first=times[0],
+        last=times[-1],
+        arrived=max(came, 0.0),
+        completed=done.total,
+        lost=left_uncounted,
+        restarted=restarted,
+        longest_gap_s=max(after - before for before, after in pairwise(times)),
+        still=still,
     )
 
 
-def named(endpoint: Sequence[Series], names: Sequence[str]) -> tuple[Series, ...]:
+def named(endpoint: Endpoint, names: Sequence[str]) -> Sequence[Series]:
     """The series of the first of `names` of which the endpoint has any sample."""
     for name in names:
-        found = tuple(one for one in endpoint if one.name == name)
-        if any(len(one.times) for one in found):
-            return found
+        found = endpoint.get(name, ())
+        for one in found:
+            if one.times:
+                return found
     return ()
-
-
-def _union(one: FloatArray, other: FloatArray) -> FloatArray:
-    return one if np.array_equal(one, other) else np.union1d(one, other)

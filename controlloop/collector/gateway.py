@@ -33,7 +33,7 @@ def gateway_rates(
     managed = {workload_key(workload) for workload in workloads}
     endpoints: dict[tuple[str, str], list[Series]] = {}
     for one in series:
-        if len(one.times):
+        if one.times:
             endpoints.setdefault((one.label("job"), one.label("instance")), []).append(one)
     parts: Parts = {}
     for endpoint in endpoints.values():
@@ -57,10 +57,10 @@ def _count_endpoint(
     times = all_times(endpoint)
     if len(times) < 2:
         return
-    span_s = float(times[-1] - times[0])
+    span_s = times[-1] - times[0]
     for owner, counters in owned.items():
-        last = max(float(one.times[-1]) for one in counters)
-        rate_rps = float(count(counters, times).increase.sum()) / span_s
+        last = max(one.times[-1] for one in counters)
+        rate_rps = count(counters, times).total / span_s
         parts.setdefault(owner, []).append((rate_rps, last))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlloop.collector.dialects import Ratio
-from controlloop.collector.flow import all_times, count, named, shared_times
-from controlloop.collector.series import Series
+from controlloop.collector.flow import all_times, count, named, shared_times, value_at
+from controlloop.collector.series import Endpoint, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,22 @@ class Tally:
     last: float
 
 
-def tally_of(endpoint: Sequence[Series], ratios: Sequence[Ratio]) -> Tally | None:
+def tally_of(endpoint: Endpoint, ratios: Sequence[Ratio]) -> Tally | None:
     """The tally of the first of `ratios` of which the endpoint shows both parts, else None."""
     for ratio in ratios:
         totals = named(endpoint, (ratio.total,))
         counts = named(endpoint, (ratio.count,))
         times = shared_times(all_times(totals), all_times(counts))
-        if len(times):
+        if times:
             return Tally(
-                total=float(count(totals, times).increase.sum()),
-                count=float(count(counts, times).increase.sum()),
-                total_since_start=_shown_at(totals, float(times[-1])),
-                count_since_start=_shown_at(counts, float(times[-1])),
-                last=float(times[-1]),
+                total=count(totals, times).total,
+                count=count(counts, times).total,
+                total_since_start=_shown_at(totals, times[-1]),
+                count_since_start=_shown_at(counts, times[-1]),
+                last=times[-1],
             )
     return None
 
 
 def _shown_at(counters: Sequence[Series], time: float) -> float:
-    shown = (one.values[one.times <= time] for one in counters)
-    return float(sum(values[-1] for values in shown if len(values)))
+    return sum([value_at(one, time) for one in counters], 0.0)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlloop.collector.dialects import Signal, Vocabulary
-from controlloop.collector.fleet import Endpoint, Fleet, PodKey
+from controlloop.collector.fleet import Fleet, PodKey
 from controlloop.collector.flow import Flow, common_times, flow_of, named, total_at
 from controlloop.collector.means import Tally, tally_of
+from controlloop.collector.series import Endpoint
 
 STANDS_STILL_AFTER_S = 30.0
 """No engine works so long on what it has in service without a single token."""
@@ -89,10 +90,10 @@ def _flows(
     flows: list[Flow] = []
     for endpoint in sorted({*finished, *running, *waiting}):
         flow = flow_of(
-            named(finished.get(endpoint, ()), words.completions),
-            named(finished.get(endpoint, ()), words.rejections),
-            named(running.get(endpoint, ()), words.running),
-            named(waiting.get(endpoint, ()), words.waiting),
+            named(finished.get(endpoint, {}), words.completions),
+            named(finished.get(endpoint, {}), words.rejections),
+            named(running.get(endpoint, {}), words.running),
+            named(waiting.get(endpoint, {}), words.waiting),
         )
         if isinstance(flow, str):
             return (), flow
@@ -105,8 +106,8 @@ def _level(endpoints: Iterable[Endpoint], names: Sequence[str]) -> Level | None:
     for endpoint in endpoints:
         gauges = named(endpoint, names)
         newest = common_times(gauges)[-1:]
-        if len(newest):
-            found.append(Level(float(total_at(gauges, newest)[0]), float(newest[0])))
+        if newest:
+            found.append(Level(total_at(gauges, newest)[0], newest[0]))
     if not found:
         return None
     return Level(sum(one.value for one in found), min(one.last for one in found))

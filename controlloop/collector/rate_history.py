@@ -75,15 +75,15 @@ class PrometheusHistory:
             timeout_s = deadline.timeout_s(self._options.query_timeout_s, "asking for the past")
             for one in self._source.query_range(query, start, end, step_s, timeout_s):
                 key = (one.label(self._options.namespace_label), one.label(_WORKLOAD))
-                if key not in names or not len(one.times):
+                if key not in names or not one.times:
                     continue
                 total = (finished if counts else grown).setdefault(
                     names[key], np.full(slots, np.nan)
                 )
-                places = np.rint((one.times - start) / step_s).astype(np.int64)
+                places = np.rint((np.array(one.times) - start) / step_s).astype(np.int64)
                 inside = (places >= 0) & (places < slots)
                 places = places[inside]
-                total[places] = np.nan_to_num(total[places]) + one.values[inside]
+                total[places] = np.nan_to_num(total[places]) + np.array(one.values)[inside]
         # Without a count of what was finished nothing is known; without a level, it stood still.
         return {
             name: np.maximum(rate + np.nan_to_num(grown.get(name, np.zeros(slots))), 0.0)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Protocol
 
-import numpy as np
-
-from controlloop.api.replicas import FloatArray
 from controlloop.errors import MetricsError
+
+Samples = tuple[float, ...]
+"""Times or values. A window holds a dozen of them, too few for arrays to be the quicker."""
 
 
 class MetricsUnavailableError(MetricsError):
@@ -18,14 +20,14 @@ class MetricsUnavailableError(MetricsError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """One series; `times` (n,) in seconds since the epoch, rising; `values` (n,), all finite.
+    """One series; `times` in seconds since the epoch, rising; as many `values`, all finite.
 
     A series that holds NaN or infinities has those samples left out, so n may be 0.
     """
 
     labels: Mapping[str, str]
-    times: FloatArray
-    values: FloatArray
+    times: Samples
+    values: Samples
 
     @property
     def name(self) -> str:
@@ -35,6 +37,15 @@ class Series:
     def label(self, name: str) -> str:
         """The value of a label, "" where the series has none of that name."""
         return self.labels.get(name, "")
+
+    def between(self, begin: float, end: float) -> Series:
+        """Its samples from `begin` to `end`, both included."""
+        inside = slice(bisect_left(self.times, begin), bisect_right(self.times, end))
+        return Series(self.labels, self.times[inside], self.values[inside])
+
+
+Endpoint = Mapping[str, Sequence[Series]]
+"""What one endpoint shows, by the metric's name: all of it was scraped at the same times."""
 
 
 class MetricSource(Protocol):
@@ -68,9 +79,9 @@ def parse_matrix(result: object) -> tuple[Series, ...]:
 
 def _series(entry: Any) -> Series:
     samples = entry["values"]
-    times = np.array([sample[0] for sample in samples], dtype=np.float64)
-    values = np.array([float(sample[1]) for sample in samples], dtype=np.float64)
-    finite = np.isfinite(values)
-    if not finite.all():
-        times, values = times[finite], values[finite]
+    times = tuple([float(time) for time, _ in samples])
+    values = tuple([float(value) for _, value in samples])
+    if not all(map(isfinite, values)):
+        finite = [at for at, value in enumerate(values) if isfinite(value)]
+        times, values = tuple(times[at] for at in finite), tuple(values[at] for at in finite)
     return Series(dict(entry["metric"]), times, values)

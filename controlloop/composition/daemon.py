@@ -20,6 +20,7 @@ from controlloop.composition.cluster import (
     connection_options,
 )
 from controlloop.composition.forecast import build_forecaster
+from controlloop.composition.garbage import collect_garbage_rarely
 from controlloop.composition.output import line_writer
 from controlloop.composition.parts import build_estimator, build_planner
 from controlloop.composition.policy import build_policy
@@ -72,6 +73,7 @@ def build_daemon(
 
     """
     set_up_logs(settings.log)
+    collect_garbage_rarely()
     clock, metrics = SystemClock(), Metrics()
     connection = connect(connection_options(settings, choice))
     informers = Informers(connection, clock) if settings.cluster.watch else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -110,9 +112,7 @@ def count_cards(
         tolerations: of each managed workload; a taint that all of them tolerate keeps none away.
 
     """
-    pods = list(pods)
-    taken = _taken(pods, ours)
-    held = _taken(pods, frozenset())
+    held, taken = _held(pods, ours)
     cards: dict[str, int] = {}
     found: list[NodeCards] = []
     notes = []
@@ -131,9 +131,9 @@ def count_cards(
                     f"it has no label {vendor.product_labels[0]}"
                 )
                 continue
-            free = max(allocatable - taken.get((name, vendor.resource), 0), 0)
+            free = max(allocatable - taken[name, vendor.resource], 0)
             cards[kind] = cards.get(kind, 0) + free
-            unheld = max(allocatable - held.get((name, vendor.resource), 0), 0)
+            unheld = max(allocatable - held[name, vendor.resource], 0)
             found.append(NodeCards(name, kind, unheld))
     return NodeCapacity(cards, tuple(notes), tuple(found))
 
@@ -203,26 +203,33 @@ def _without_prefix(product: str, vendor: Vendor) -> str:
     return product
 
 
-def _taken(pods: Iterable[Object], but: frozenset[str]) -> dict[tuple[str, str], int]:
-    """Cards by (node, resource) that pods hold, also those that start or end, `but` some."""
-    taken: dict[tuple[str, str], int] = {}
+_OnNodes = Counter[tuple[str, str]]
+"""Cards by name of a node and resource."""
+
+
+def _held(pods: Iterable[Object], ours: frozenset[str]) -> tuple[_OnNodes, _OnNodes]:
+    """Cards that pods hold, also those that start or end: of all, and of those not `ours`."""
+    held, taken = _OnNodes(), _OnNodes()
     for pod in pods:
         node = (pod.get("spec") or {}).get("nodeName")
-        if not node or pod["metadata"]["uid"] in but:
+        if not node:
             continue
+        others = pod["metadata"]["uid"] not in ours
         for vendor in VENDORS:
-            held = cards_of(pod["spec"], vendor.resource)
-            if held:
-                taken[node, vendor.resource] = taken.get((node, vendor.resource), 0) + held
-    return taken
+            cards = cards_of(pod["spec"], vendor.resource)
+            if cards:
+                held[node, vendor.resource] += cards
+                if others:
+                    taken[node, vendor.resource] += cards
+    return held, taken
 
 
 def cards_of(spec: Object, resource: str) -> int:
     """What the scheduler sets aside for a pod: all that run together, or the greediest starter."""
     starters = spec.get("initContainers") or ()
     sidecars = [each for each in starters if each.get("restartPolicy") == "Always"]
-    together = sum(_asked(each, resource) for each in [*spec.get("containers", ()), *sidecars])
-    return max([together, *(_asked(each, resource) for each in starters)])
+    together = sum([_asked(each, resource) for each in [*spec.get("containers", ()), *sidecars]])
+    return max([together, *[_asked(each, resource) for each in starters]])
 
 
 def _asked(container: Object, resource: str) -> int:
@@ -232,5 +239,11 @@ def _asked(container: Object, resource: str) -> int:
 
 def quantity(amounts: Object | None, resource: str) -> int:
     """The whole number of a resource among amounts; 0 where it is not named."""
-    amount = (amounts or {}).get(resource, 0)
+    amount = amounts.get(resource) if amounts else None
+    return _whole(amount) if amount else 0
+
+
+@lru_cache(maxsize=1024)
+def _whole(amount: str | int) -> int:
+    """Of a fleet's pods thousands ask for the same."""
     return int(parse_quantity(amount))  # type: ignore[no-untyped-call]

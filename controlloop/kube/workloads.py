@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from controlloop.api.labels import MANAGED, MANAGED_SELECTOR
 from controlloop.api.observation import Workload, WorkloadRef
@@ -13,6 +14,7 @@ from controlloop.kube.connection import JSON, METADATA_ONLY, Connection, Object,
 from controlloop.kube.informers import Lister
 from controlloop.kube.parsing import is_going, parse_workload, pods_by_deployment
 from controlloop.kube.quotas import quota_shares
+from controlloop.kube.remembering import Remembered
 from controlloop.kube.resources import (
     AUTOSCALERS,
     DEPLOYMENTS,
@@ -52,11 +54,19 @@ class _Surroundings:
     quotas: Sequence[Object]
 
     def workload(self, deployment: Object) -> Workload:
-        metadata = deployment["metadata"]
-        scaler = self.scalers.get((DEPLOYMENTS.kind, metadata["namespace"], metadata["name"]))
-        pods = self.pods.get(metadata["uid"], ())
-        parsed = parse_workload(deployment, pods, scaler, self.manager)
+        pods = self.pods.get(deployment["metadata"]["uid"], ())
+        parsed = parse_workload(deployment, pods, self._scaler(deployment), self.manager)
         return replace(parsed, quotas=quota_shares(deployment, self.quotas))
+
+    def basis(self, deployment: Object) -> tuple[object, ...]:
+        """The versions of all that a workload is made of."""
+        pods = self.pods.get(deployment["metadata"]["uid"], ())
+        things = (deployment, *pods, *self.quotas)
+        return self._scaler(deployment), *(_version(each) for each in things)
+
+    def _scaler(self, deployment: Object) -> str | None:
+        metadata = deployment["metadata"]
+        return self.scalers.get((DEPLOYMENTS.kind, metadata["namespace"], metadata["name"]))
 
     def scaled(self, thing: Object, kind: Resource, selector: Selector) -> Workload:
         """A workload of another kind."""
@@ -65,6 +75,11 @@ class _Surroundings:
         return parse_scaled(
             thing, kind, selector, pods, self.scalers.get((kind.kind, namespace, name))
         )
+
+
+def _version(thing: Object) -> tuple[str, str]:
+    metadata = thing["metadata"]
+    return metadata["uid"], metadata["resourceVersion"]
 
 
 class WorkloadReader:
@@ -91,6 +106,7 @@ class WorkloadReader:
         self._targets = ScaleTargets(connection, kinds)
         self._connection = connection
         self._lister = lister or connection
+        self._known: Remembered[Workload] = Remembered()
         # One that is named twice is still read once: its servers would have two of each name.
         self._namespaces = tuple(dict.fromkeys(namespaces)) or ALL_NAMESPACES
 
@@ -108,7 +124,15 @@ class WorkloadReader:
         if not (deployments or scaled):
             return Listing((), ())
         surroundings = self._surroundings(self._lister, self._namespaces, deadline)
-        workloads = [surroundings.workload(deployment) for deployment in deployments]
+        workloads = [
+            self._known.of(
+                deployment["metadata"]["uid"],
+                surroundings.basis(deployment),
+                partial(surroundings.workload, deployment),
+            )
+            for deployment in deployments
+        ]
+        self._known.forget_others()
         workloads += [surroundings.scaled(*each) for each in scaled]
         workloads.sort(key=lambda workload: (workload.ref.namespace, workload.ref.name))
         return Listing(tuple(workloads), surroundings.notes)

@@ -26,6 +26,8 @@ TARGETS = {
     "forecast:1000": 0.5,
     # 500 times as fast as real time.
     "simulate:50": 1.0,
+    # Of one thread, with 5,000 pods and all that is told of them.
+    "cycle:1000": 3.0,
     "greedy:1000": 1.0,
     "milp:1000": 6.0,
     "greedy:10000": 12.0,
@@ -76,6 +78,7 @@ def main() -> int:
         "pairs:567",
         "forecast:1000",
         "simulate:50",
+        "cycle:1000",
         *(f"{solver}:{size}" for solver in ("greedy", "milp") for size in sizes),
     ]
     console = Console(width=max(Console().width, 100))

@@ -133,10 +133,32 @@ def simulating(replicas_: int) -> Callable[[], str]:
     return work
 
 
+def cycling(servers: int) -> Callable[[], str]:
+    """The daemon's steady cycle over servers of 5 pods: lists in memory, a Prometheus beside it."""
+    from daemon_cycle import daemon_cycle
+
+    run = daemon_cycle(servers)
+
+    def work() -> str:
+        report = run()
+        if not report.succeeded or report.observation is None:
+            raise RuntimeError(f"the cycle failed: {report.failure}")
+        observing_s = next(each.seconds for each in report.stages if each.stage == "observe")
+        return f"{len(report.observation.servers)} servers, observed in {observing_s:.1f} s"
+
+    work()
+    return work
+
+
 def case_of(name: str) -> Callable[[], str]:
     """The work that `name` ("pairs:567", "greedy:1000", "simulate:50") stands for."""
     kind, _, count = name.partition(":")
-    makers = {"forecast": forecasting, "pairs": pairs, "simulate": simulating}
+    makers = {
+        "cycle": cycling,
+        "forecast": forecasting,
+        "pairs": pairs,
+        "simulate": simulating,
+    }
     return makers[kind](int(count)) if kind in makers else solving(kind, int(count))
 
 

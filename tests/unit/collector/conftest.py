@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,7 +95,8 @@ class Bench:
         labels = {"__name__": metric, "namespace": "prod", "pod": pod, "job": "vllm"}
         labels |= {"instance": f"{pod}:8000"} | {key: str(it) for key, it in changes.items()}
         finite = np.isfinite(samples)
-        self.series.append(Series(labels, times[finite], samples[finite]))
+        shown = tuple(times[finite].tolist()), tuple(samples[finite].tolist())
+        self.series.append(Series(labels, *shown))
 
     def engine(
         self,
@@ -178,9 +180,10 @@ class Bench:
         begin = now - float(window_ms) / 1000
         found = []
         for one in self.series:
-            inside = (one.times > begin) & (one.times <= now)
-            if one.name in names and (inside.any() or not len(one.times)):
-                found.append(Series(one.labels, one.times[inside], one.values[inside]))
+            # A window is open at its begin.
+            inside = one.between(math.nextafter(begin, now), now)
+            if one.name in names and (inside.times or not one.times):
+                found.append(inside)
         return tuple(found)
 
     def workloads_of_cluster(self) -> tuple[Workload, ...]:

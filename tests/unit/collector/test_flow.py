@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,12 +7,12 @@ from hypothesis import strategies as st
 from controlloop.collector.flow import Flow, flow_of
 from controlloop.collector.series import Series
 
-TIMES = np.arange(0.0, 60.0, 5.0)
+TIMES = tuple(5.0 * place for place in range(12))
 
 
-def series(values: list[float], times: np.ndarray | None = None, **labels: str) -> Series:
+def series(values: list[float], times: tuple[float, ...] | None = None, **labels: str) -> Series:
     at = TIMES[: len(values)] if times is None else times
-    return Series(labels, at, np.array(values, dtype=np.float64))
+    return Series(labels, at, tuple(map(float, values)))
 
 
 def flow(
@@ -104,7 +103,7 @@ def test_all_three_are_taken_at_the_same_two_samples() -> None:
 
 
 def test_the_longest_gap_between_samples_is_told() -> None:
-    times = np.array([0.0, 5.0, 50.0, 55.0])
+    times = (0.0, 5.0, 50.0, 55.0)
     zeros = series([0, 0, 0, 0], times)
     found = flow_of([zeros], [], [zeros], [zeros])
     assert isinstance(found, Flow)

@@ -36,7 +36,13 @@ def rate_of(server: Any) -> float:
 
 def counted(bench: Any, values: Any, times: Any = TIMES, **labels: str) -> None:
     names = {"__name__": "gateway_requests_total", "job": "gateway", "instance": "g:1"}
-    bench.series.append(Series(names | labels, np.array(times), np.array(values, dtype=float)))
+    bench.series.append(
+        Series(
+            names | labels,
+            tuple(np.array(times).tolist()),
+            tuple(np.array(values, dtype=float).tolist()),
+        )
+    )
 
 
 def test_what_the_gateway_counted_is_preferred(fronted: Any) -> None:

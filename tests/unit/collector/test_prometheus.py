@@ -119,8 +119,8 @@ def test_samples_come_with_the_times_at_which_they_were_scraped(
     (series,) = source.select(SELECTOR, NOW, 5.0)
     assert series.name == "up"
     assert series.label("pod") == "a"
-    assert series.times.tolist() == [1.0, 2.5]
-    assert series.values.tolist() == [1.0, 4.5]
+    assert series.times == (1.0, 2.5)
+    assert series.values == (1.0, 4.5)
     (asked,) = server.asked
     assert asked == {"query": [SELECTOR], "time": ["1700000000.500"], "timeout": ["5.000"]}
 
@@ -131,7 +131,7 @@ def test_values_that_are_not_finite_are_left_out(
     samples = [[1.0, "NaN"], [2.0, "7"], [3.0, "+Inf"], [4.0, "-Inf"]]
     server.body = matrix({"metric": {}, "values": samples})
     (series,) = source.select(SELECTOR, NOW, 5.0)
-    assert (series.times.tolist(), series.values.tolist()) == ([2.0], [7.0])
+    assert (series.times, series.values) == ((2.0,), (7.0,))
 
 
 def test_a_compressed_answer_is_read(server: Answering, source: PrometheusSource) -> None:

@@ -33,10 +33,10 @@ class Ranges:
             return ()
         assert end - start == 3 * step_s
         # Prometheus knows nothing of the first interval.
-        times = np.array([start + step_s * place for place in (1, 2, 3)])
+        times = tuple(start + step_s * place for place in (1, 2, 3))
         labels = {"namespace": "llm", "workload": "chat-vllm"}
         other = {"namespace": "llm", "workload": "stranger"}
-        return (Series(labels, times, np.array(values)), Series(other, times, np.array(values)))
+        return Series(labels, times, tuple(values)), Series(other, times, tuple(values))
 
 
 def test_arrivals_are_what_finished_and_what_is_inside_more_than_before() -> None:

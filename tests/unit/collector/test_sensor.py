@@ -240,7 +240,7 @@ def test_engines_behind_two_ports_of_one_pod_are_added_up(bench: Any) -> None:
     fleet(bench, 1)
     for one in list(bench.series):
         other = replace(one, labels={**one.labels, "instance": "10.0.0.1:8001"})
-        bench.series.append(replace(other, times=other.times + 1.0))
+        bench.series.append(replace(other, times=tuple(time + 1.0 for time in other.times)))
     assert value(bench.server().signals.arrival_rate_rps) == pytest.approx(4.0)
 
 

@@ -22,6 +22,15 @@ COUNT = 4
 """Pods: far too many for the little, far too few for the much."""
 
 
+def chosen(samples: tuple[float, ...]) -> tuple[float, ...]:
+    """The first sample and the last two."""
+    return samples[0], samples[10], samples[11]
+
+
+def later(times: tuple[float, ...], by_s: float) -> tuple[float, ...]:
+    return tuple(time + by_s for time in times)
+
+
 def build(bench: Any, rate_rps: float, **engine: Any) -> tuple[Pod, ...]:
     pods: tuple[Pod, ...] = bench.pods("llm", COUNT)
     bench.workload("llm", *pods)
@@ -98,7 +107,7 @@ def a_pod_with_old_samples(bench: Any, pods: tuple[Pod, ...]) -> None:
 
 def a_pod_that_was_silent_for_a_while(bench: Any, pods: tuple[Pod, ...]) -> None:
     bench.series = [
-        replace(one, times=one.times[[0, 10, 11]], values=one.values[[0, 10, 11]])
+        replace(one, times=chosen(one.times), values=chosen(one.values))
         if one.label("pod") == pods[0].name
         else one
         for one in bench.series
@@ -249,7 +258,7 @@ def test_what_happened_within_the_window_is_forgotten_a_window_later(bench: Any)
     both = {HoldReason.POD_GONE, HoldReason.POD_RESTARTED}
     assert {hold.reason for hold in bench.server().holds} == both
     bench.now += 61
-    bench.series = [replace(one, times=one.times + 60) for one in bench.series]
+    bench.series = [replace(one, times=later(one.times, 60)) for one in bench.series]
     assert bench.server().holds == ()
 
 
@@ -257,7 +266,7 @@ def test_a_pod_that_went_long_ago_between_two_far_cycles_is_still_noticed_once(b
     pods = build(bench, LITTLE_RPS)
     bench.observe()
     bench.now += 600
-    bench.series = [replace(one, times=one.times + 600) for one in bench.series]
+    bench.series = [replace(one, times=later(one.times, 600)) for one in bench.series]
     bench.drop("vllm:", pods[0].name)
     bench.workload("llm", *pods[1:])
     assert {hold.reason for hold in bench.server().holds} == {HoldReason.POD_GONE}
