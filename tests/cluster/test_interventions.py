@@ -99,11 +99,11 @@ def test_a_quota_on_cards_bounds_growth_before_any_pod_is_refused(
     stand: Stand, loop: Daemon
 ) -> None:
     def at_rest() -> int:
-        """How many pods there are, once they are all that the Deployments ask for."""
-        pods = len(stand.fleet.pods())
+        """How many pods there are, once nothing was written for longer than the down window."""
+        written = [one["patches"] for one in loop.await_reports(8)]
         wanted = sum(stand.fleet.replicas(name) for name in stand.floors)
-        (last,) = loop.await_reports(1)
-        return pods if pods == wanted and not last["patches"] else 0
+        pods = len(stand.fleet.pods())
+        return pods if pods == wanted and not any(written) else 0
 
     few = until(at_rest, "no server grows or shrinks") + 1
     stand.fleet.apply(
