@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 from controlloop.errors import DeadlineError
@@ -83,3 +84,8 @@ class Deadline:
         if left <= 0:
             raise DeadlineError(f"the cycle's time is up: {what} is not done in this cycle")
         return min(wanted_s, left)
+
+
+def timestamp(time: float) -> str:
+    """Seconds since the epoch as Kubernetes writes times."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

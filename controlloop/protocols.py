@@ -251,6 +251,17 @@ class Cluster(Protocol):
         """
         ...
 
+    def annotate(
+        self, ref: WorkloadRef, annotations: Mapping[str, str | None], timeout_s: float
+    ) -> None:
+        """Set annotations of a Deployment at the version that was read; None removes one.
+
+        Raises:
+            ConflictError: the object changed since it was read.
+
+        """
+        ...
+
     def record(self, ref: WorkloadRef, reason: str, message: str, timeout_s: float) -> None:
         """Write an event on the workload, so that its owner sees what happened."""
         ...

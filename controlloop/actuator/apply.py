@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
 
 import structlog
 
+from controlloop.actuator.conditions import condition_changes
 from controlloop.actuator.diff import Means, plan, revise
 from controlloop.actuator.events import News, Told
 from controlloop.actuator.maintenance import MaintenanceSwitch
 from controlloop.actuator.options import ActuatorOptions, Mode
 from controlloop.actuator.templates import Templates
+from controlloop.api import labels as keys
+from controlloop.api.conditions import ConditionChange
 from controlloop.api.decision import Decisions, Outcome, Patch, PatchOutcome, PatchStatus, Plan
 from controlloop.api.observation import Observation
 from controlloop.clock import Deadline
@@ -64,9 +69,9 @@ class ClusterActuator:
     def plan(self, decisions: Decisions, observation: Observation) -> Plan:
         """The pure difference between what is decided and what is: no patch, no change."""
         options = self._options
-        return plan(
-            decisions, observation, Means(self._templates(), options.switch, observation.time)
-        )
+        means = Means(self._templates(), options.switch, observation.time)
+        conditions = condition_changes(observation) if options.conditions else ()
+        return replace(plan(decisions, observation, means), conditions=conditions)
 
     def apply(self, plan: Plan, deadline: Deadline) -> Outcome:
         """Send the plan; how each patch ended is in the outcome, in the plan's order."""
@@ -86,9 +91,11 @@ class ClusterActuator:
                 sent = pool.map(send, [plan.patches[at] for at in phase])
                 ended.update(zip(phase, sent, strict=True))
             outcome = Outcome(tuple(ended[at] for at in range(len(plan.patches))))
-            if self._options.mode is Mode.APPLY and self._options.events:
-                news = self._told.news(plan, outcome)
-                list(pool.map(lambda each: self._record(each, deadline), news))
+            if self._options.mode is Mode.APPLY:
+                list(pool.map(partial(self._say, deadline=deadline), _unpatched(plan)))
+                if self._options.events:
+                    news = self._told.news(plan, outcome)
+                    list(pool.map(lambda each: self._record(each, deadline), news))
         return outcome
 
     def _send(self, patch: Patch, deadline: Deadline, grown: Collection[str]) -> PatchOutcome:
@@ -138,6 +145,22 @@ class ClusterActuator:
                 f"the lease is ours for {remaining_s:.1f} s more, a write needs {needed_s:.1f} s"
             )
 
+    def _say(self, change: ConditionChange, deadline: Deadline) -> None:
+        """Best effort: what cannot be written now is still to be written in the next cycle."""
+        facts = {"server": change.server, "workload": str(change.ref)}
+        condition = change.condition
+        try:
+            wanted_s = self._options.write_timeout_s
+            timeout_s = deadline.timeout_s(wanted_s, f"a condition on {change.ref}")
+            self._require_lease(timeout_s)
+            text = None if condition is None else json.dumps(asdict(condition))
+            self._cluster.annotate(change.ref, {keys.CONDITION: text}, timeout_s)
+        except ControlLoopError as error:
+            self._log.warning("condition-not-written", **facts, error=str(error))
+            return
+        said = "removed" if condition is None else f"{condition.reason}: {condition.message}"
+        self._log.info("condition", **facts, said=said)
+
     def _record(self, news: News, deadline: Deadline) -> None:
         """Best effort: an event that cannot be written changes nothing."""
         try:
@@ -147,6 +170,12 @@ class ClusterActuator:
             self._cluster.record(news.ref, news.reason, news.message, timeout_s)
         except ControlLoopError as error:
             self._log.warning("event-not-written", workload=str(news.ref), error=str(error))
+
+
+def _unpatched(plan: Plan) -> list[ConditionChange]:
+    """Those of workloads at the version that was read: of others the next cycle reads a newer."""
+    patched = {patch.ref for patch in plan.patches}
+    return [change for change in plan.conditions if change.ref not in patched]
 
 
 def _phases(plan: Plan) -> tuple[list[int], list[int]]:

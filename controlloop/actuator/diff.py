@@ -38,7 +38,10 @@ WORTH_TELLING: Final = OWNER_CAN_MEND | {
 }
 """Holds that are refusals of what the workload needs: who looks at it is told why."""
 
-LOADS: Final = frozenset({keys.LOAD_RPM, keys.LOAD_INPUT_TOKENS, keys.LOAD_OUTPUT_TOKENS})
+PASSING: Final = frozenset(
+    {keys.LOAD_RPM, keys.LOAD_INPUT_TOKENS, keys.LOAD_OUTPUT_TOKENS, keys.CONDITION}
+)
+"""A load is a measurement, which may change at any time; the condition is our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,8 @@ def revise(patch: Patch, fresh: Workload) -> Patch | str:
 
 
 def _lasting(description: Mapping[str, str]) -> dict[str, str]:
-    """What describes the server; its load is a measurement, which may change at any time."""
-    return {key: value for key, value in description.items() if key not in LOADS}
+    """What describes the server."""
+    return {key: value for key, value in description.items() if key not in PASSING}
 
 
 def _steps(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 from controlloop.api.holds import Forbids, Hold, HoldReason
 from controlloop.api.interventions import Author, Intervention, InterventionKind
 from controlloop.api.observation import Workload
+from controlloop.clock import timestamp
 
 SOMEBODY: Final = "somebody"
 MOST_BACKOFF_S: Final = 86400.0
@@ -116,7 +116,8 @@ def intervention_of(
         if now < until:
             detail = (
                 f"{standing.reverter} put our replicas back {standing.reverts} times on end, last "
-                f"at {_clock(standing.reverted_at)}; nothing is written until {_clock(until)}: "
+                f"at {timestamp(standing.reverted_at)}; nothing is written until "
+                f"{timestamp(until)}: "
                 "leave replicas out of what it applies, or pause the server"
             )
             kind, since = InterventionKind.REVERTING, standing.reverted_at
@@ -126,8 +127,8 @@ def intervention_of(
         return None
     until = change.time + options.respect_s
     detail = (
-        f"{change.manager} set {change.words} at {_clock(change.time)}; "
-        f"left alone until {_clock(until)}"
+        f"{change.manager} set {change.words} at {timestamp(change.time)}; "
+        f"left alone until {timestamp(until)}"
     )
     return Intervention(InterventionKind.MANUAL, change.manager, change.time, until, detail)
 
@@ -185,7 +186,3 @@ def _name(author: Author | None) -> str:
 
 def _said(place: tuple[str, int]) -> str:
     return f"{place[0] or 'none'} ({place[1] or 'no batch'})"
-
-
-def _clock(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

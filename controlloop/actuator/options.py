@@ -29,6 +29,7 @@ class ActuatorOptions:
         read_timeout_s: time-out of reading a workload again after a conflict, s.
         lease_margin_s: by how much the lease's remainder must exceed a write's time-out, s.
         events: write an event on the workload for each change and each refusal.
+        conditions: say on a Deployment that another controller scales it.
         templates: what runs a server on an accelerator; without them replicas alone change.
         switch: how a change of accelerator or batch is made.
 
@@ -40,5 +41,6 @@ class ActuatorOptions:
     read_timeout_s: float = 5.0
     lease_margin_s: float = 1.0
     events: bool = True
+    conditions: bool = True
     templates: Templates = field(default_factory=dict)
     switch: SwitchOptions = field(default_factory=SwitchOptions)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from controlloop.api.conditions import ConditionChange
 from controlloop.api.estimates import PairEstimate
 from controlloop.api.holds import Hold
 from controlloop.api.observation import Observation, WorkloadRef
@@ -197,10 +198,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every patch of this cycle in order of server name; empty when nothing changes."""
+    """Every patch of this cycle in order of server name; empty when nothing changes.
+
+    `conditions` are what workloads are to say of themselves from now on.
+    """
 
     patches: tuple[Patch, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    conditions: tuple[ConditionChange, ...] = ()
 
 
 class PatchStatus(StrEnum):

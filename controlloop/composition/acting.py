@@ -51,6 +51,7 @@ def actuator_options(settings: Settings) -> ActuatorOptions:
         write_timeout_s=settings.actuator.write_timeout_s,
         lease_margin_s=LEASE_MARGIN_S,
         events=settings.actuator.events,
+        conditions=settings.actuator.conditions,
         templates=templates_of(settings),
         switch=switch_options(settings),
     )

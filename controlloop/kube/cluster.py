@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -16,7 +17,7 @@ from controlloop.kube.informers import Lister
 from controlloop.kube.nodes import NodeOptions, common_tolerations, count_cards
 from controlloop.kube.resources import DEPLOYMENTS, NODES, PODS, Resource
 from controlloop.kube.workloads import UNFINISHED, WorkloadReader
-from controlloop.kube.writes import FIELD_MANAGER, send_event, send_patch
+from controlloop.kube.writes import FIELD_MANAGER, send_annotations, send_event, send_patch
 
 LONGEST_INSTANCE = 128
 
@@ -106,6 +107,18 @@ class KubeCluster:
         manager = self._options.field_manager
         scaled = self._kinds.get(patch.ref.kind)
         send_patch(self._connection, patch, timeout_s, manager, dry_run=dry_run, scaled=scaled)
+
+    def annotate(
+        self, ref: WorkloadRef, annotations: Mapping[str, str | None], timeout_s: float
+    ) -> None:
+        """Set annotations of a Deployment at the version that was read; None removes one.
+
+        Raises:
+            ConflictError: the Deployment changed since it was read.
+
+        """
+        manager = self._options.field_manager
+        send_annotations(self._connection, ref, annotations, timeout_s, manager)
 
     def record(self, ref: WorkloadRef, reason: str, message: str, timeout_s: float) -> None:
         """Write an event on the workload, so that its owner sees what happened."""

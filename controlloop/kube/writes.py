@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,10 +30,7 @@ def patch_body(patch: Patch) -> dict[str, Any]:
         InvalidObjectError: the patch does not say on which version it rests.
 
     """
-    ref = patch.ref
-    if not (ref.uid and ref.resource_version):
-        raise InvalidObjectError(f"cannot patch {ref}: uid and resource version are not known")
-    metadata: dict[str, Any] = {"uid": ref.uid, "resourceVersion": ref.resource_version}
+    metadata = _precondition(patch.ref)
     if patch.labels:
         metadata["labels"] = dict(patch.labels)
     spec: dict[str, Any] = {}
@@ -84,6 +82,34 @@ def send_patch(
     what = f"patch {patch.ref}"
     kind = MERGE_PATCH if patch.change is None else STRATEGIC_MERGE_PATCH
     connection.send("PATCH", path, what, timeout_s, patch_body(patch), query, kind)
+
+
+def send_annotations(
+    connection: Connection,
+    ref: WorkloadRef,
+    annotations: Mapping[str, str | None],
+    timeout_s: float,
+    field_manager: str,
+) -> None:
+    """Set annotations of a Deployment and nothing else; None removes one.
+
+    Raises:
+        InvalidObjectError: it is not said on which version that rests.
+        ConflictError: the Deployment changed since it was read.
+        NotFoundError: it is gone.
+
+    """
+    body = {"metadata": _precondition(ref) | {"annotations": dict(annotations)}}
+    query = [("fieldManager", field_manager), ("fieldValidation", "Strict")]
+    path = DEPLOYMENTS.path(ref.namespace, ref.name)
+    connection.send("PATCH", path, f"annotate {ref}", timeout_s, body, query, MERGE_PATCH)
+
+
+def _precondition(ref: WorkloadRef) -> dict[str, Any]:
+    """Metadata that the API server refuses where uid or version are not these any more."""
+    if not (ref.uid and ref.resource_version):
+        raise InvalidObjectError(f"cannot patch {ref}: uid and resource version are not known")
+    return {"uid": ref.uid, "resourceVersion": ref.resource_version}
 
 
 def send_event(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
 
 from controlloop.api.solution import Solution
 from controlloop.api.system import System
-from controlloop.clock import Clock
+from controlloop.clock import Clock, timestamp
 from controlloop.errors import ClusterError, ConflictError, ControlLoopError, NotFoundError
 from controlloop.runtime_controller.assembly import (
     OPTIMIZER,
@@ -108,7 +107,7 @@ class Reconciler:
         """What is to be written in one namespace."""
         optimizers = [each for each in objects if each["kind"] == OPTIMIZER]
         orphans = {key_of(each): each for each in objects if each["kind"] == SERVER}
-        now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = timestamp(self._clock.now())
         for optimizer in sorted(optimizers, key=lambda one: str(one["metadata"]["name"])):
             # A server belongs to the first Optimizer that selects it; what it runs on is shared.
             own = [

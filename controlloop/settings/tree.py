@@ -190,6 +190,11 @@ class ActuatorSettings(Section):
     field_manager: str = _setting("controlloop", "owner of the fields that are set", min_length=1)
     write_timeout_s: float = _setting(5.0, "time-out of one write", "s", gt=0)
     events: bool = _setting(True, "write an event for each change and each refusal", off="false")  # noqa: FBT003 - a default
+    conditions: bool = _setting(
+        True,  # noqa: FBT003 - a default
+        "say by an annotation of a Deployment that another controller scales it, while one does",
+        off="false",
+    )
     concurrency: int = _setting(8, "writes under way at once", "writes", ge=1, le=64)
     templates: dict[str, TemplateSettings] = _setting(
         dict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +21,7 @@ from controlloop.composition.configuration import load_settings
 from controlloop.composition.doctor import build_doctor
 from controlloop.daemon.doctor import Finding, Level
 
+CONDITION = "inferno.server.condition"
 SERVERS = ("cordoned", "tainted", "deleted", "hpa", "quota", "silent")
 
 
@@ -143,12 +145,27 @@ def test_an_autoscaler_that_comes_while_running_is_given_way_to(stand: Stand, lo
     loop.await_reports(3)
     assert loop.metric("controlloop_holds", reason="other-scaler") == 1
     assert any(one["server"] == "hpa" for one in loop.events("refused"))
-    assert stand.writes_to("hpa") == []
+    assert_says_who_scales_it(stand, "hpa", "theirs")
     found = examined(stand, loop)["hpa"]
     assert "other-scaler: HorizontalPodAutoscaler" in found.found
     assert found.advice == "remove the other scaler, or the label inferno.server.managed"
     stand.fleet.kubectl("delete", "hpa", "theirs")
     stand.await_growth("hpa")
+    until(lambda: CONDITION not in carried_by(stand, "hpa"), "the condition gone")
+
+
+def assert_says_who_scales_it(stand: Stand, name: str, scaler: str) -> None:
+    """The Deployment carries the condition, which is all that was written to it, once."""
+    (write,) = stand.writes_to(name)
+    assert set(json.loads(write.body)) == {"metadata"}
+    said = json.loads(carried_by(stand, name)[CONDITION])
+    assert (said["type"], said["status"], said["reason"]) == ("Managed", "False", "other-scaler")
+    assert scaler in said["message"]
+
+
+def carried_by(stand: Stand, name: str) -> dict[str, str]:
+    found = stand.fleet.apps.read_namespaced_deployment(name, stand.fleet.namespace)
+    return dict(found.metadata.annotations or {})
 
 
 def examined(stand: Stand, loop: Daemon) -> dict[str, Finding]:

@@ -47,6 +47,9 @@ class _OneDeployment:
     def patch(self, *_: object, **__: object) -> None:
         raise NotImplementedError
 
+    def annotate(self, *_: object) -> None:
+        raise NotImplementedError
+
     def record(self, *_: object) -> None:
         raise NotImplementedError
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Barrier, Lock
 
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlloop.actuator.apply import ClusterActuator
+from controlloop.actuator.maintenance import MaintenanceSwitch
 from controlloop.actuator.options import ActuatorOptions, Mode
+from controlloop.api.conditions import Condition, ConditionChange
 from controlloop.api.decision import Patch, PatchOutcome, PatchStatus, Plan, Refusal
 from controlloop.api.holds import Forbids, Hold, HoldReason
 from controlloop.api.node_cards import CountedCards
@@ -39,6 +42,7 @@ class MemoryCluster:
     dry: list[Patch] = field(default_factory=list)
     timeouts_s: list[float] = field(default_factory=list)
     events: list[tuple[str, str, str]] = field(default_factory=list)
+    annotated: list[tuple[str, Mapping[str, str | None]]] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
     def add(self, name: str, replicas: int) -> Workload:
@@ -79,6 +83,16 @@ class MemoryCluster:
             (self.dry if dry_run else self.sent).append(patch)
             if not dry_run:
                 self.change(patch.ref.name, replicas=patch.replicas)
+
+    def annotate(
+        self, ref: WorkloadRef, annotations: Mapping[str, str | None], timeout_s: float
+    ) -> None:
+        with self.lock:
+            if ref.name in self.faults:
+                raise self.faults[ref.name]
+            if self.workload(ref, timeout_s).ref.resource_version != ref.resource_version:
+                raise ConflictError(f"{ref} changed")
+            self.annotated.append((ref.name, annotations))
 
     def record(self, ref: WorkloadRef, reason: str, message: str, timeout_s: float) -> None:
         with self.lock:
@@ -318,3 +332,61 @@ def test_nobody_gives_up_replicas_for_a_growth_that_was_not_made(
     else:
         assert (first.status, cluster.replicas()["low"]) == (PatchStatus.NOT_SENT, 4)
         assert "makes room for high" in first.detail
+
+
+def said_of(cluster: MemoryCluster, name: str, *, ends: bool = False) -> ConditionChange:
+    said = Condition("Managed", "False", "other-scaler", "an HPA scales it", "2026-01-01T00:00:00Z")
+    return ConditionChange(cluster.add(name, 2).ref, name, None if ends else said)
+
+
+def conditions_written(
+    cluster: MemoryCluster,
+    *changes: ConditionChange,
+    patches: tuple[Patch, ...] = (),
+    mode: Mode = Mode.APPLY,
+    left_s: float = 60.0,
+    maintenance: str | None = None,
+) -> list[tuple[str, Mapping[str, str | None]]]:
+    switch = MaintenanceSwitch(lambda: maintenance)
+    options = ActuatorOptions(mode=mode)
+    actuator = ClusterActuator(cluster, Guard(left_s), options, maintenance=switch)
+    actuator.apply(Plan(patches, conditions=changes), Deadline(ManualClock(), 30.0))
+    return cluster.annotated
+
+
+def test_a_condition_is_written_as_json_and_removed_when_it_ends(cluster: MemoryCluster) -> None:
+    written = conditions_written(cluster, said_of(cluster, "a"), said_of(cluster, "b", ends=True))
+    one, other = dict(written)["a"], dict(written)["b"]
+    assert json.loads(one["inferno.server.condition"] or "") == {
+        "type": "Managed",
+        "status": "False",
+        "reason": "other-scaler",
+        "message": "an HPA scales it",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    assert other == {"inferno.server.condition": None}
+
+
+def test_conditions_keep_the_rules_of_every_write(cluster: MemoryCluster) -> None:
+    change = said_of(cluster, "a")
+    assert conditions_written(cluster, change, left_s=3.0) == []
+    assert conditions_written(cluster, change, mode=Mode.DRY_RUN) == []
+    assert conditions_written(cluster, change, mode=Mode.SERVER_DRY_RUN) == []
+    assert conditions_written(cluster, change, maintenance="cables") == []
+    cluster.change("a")
+    assert conditions_written(cluster, change) == []
+
+
+def test_what_is_patched_in_this_cycle_gets_its_condition_in_the_next(
+    cluster: MemoryCluster,
+) -> None:
+    patch = a_patch(cluster, "a", 1, 2)
+    change = ConditionChange(patch.ref, "a", None)
+    assert conditions_written(cluster, change, patches=(patch,)) == []
+    assert cluster.sent == [patch]
+
+
+def test_a_condition_that_cannot_be_written_harms_nothing(cluster: MemoryCluster) -> None:
+    cluster.faults["a"] = ForbiddenError("no")
+    changes = said_of(cluster, "a"), said_of(cluster, "b")
+    assert [name for name, _ in conditions_written(cluster, *changes)] == ["b"]

@@ -194,6 +194,12 @@ def test_a_patch_is_repeated_on_the_new_version_where_only_the_status_changed(
     assert revise(patch, a_workload(ref=newer)) == replace(patch, ref=newer)
 
 
+def test_our_own_condition_that_came_or_went_meanwhile_stops_no_patch() -> None:
+    newer = replace(a_workload().ref, resource_version="8")
+    fresh = a_workload(ref=newer, labels=LABELS | {"inferno.server.condition": "{}"})
+    assert revise(a_patch(6), fresh) == replace(a_patch(6), ref=newer)
+
+
 def test_an_increase_still_adds_to_what_somebody_added() -> None:
     revised = revise(a_patch(6), a_workload(replicas=5))
     assert isinstance(revised, Patch)

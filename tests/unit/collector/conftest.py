@@ -209,6 +209,11 @@ class _Cluster:
     def patch(self, patch: Patch, timeout_s: float, *, dry_run: bool) -> None:
         raise AssertionError("the collector writes nothing")
 
+    def annotate(
+        self, ref: WorkloadRef, annotations: Mapping[str, str | None], timeout_s: float
+    ) -> None:
+        raise AssertionError("the collector writes nothing")
+
     def record(self, ref: WorkloadRef, reason: str, message: str, timeout_s: float) -> None:
         raise AssertionError("the collector writes nothing")
 

@@ -37,6 +37,23 @@ def test_actuator(stand: Any) -> None:
     assert stand.of("POST", "/events") == []
 
 
+def test_actuator_conditions(stand: Any) -> None:
+    target = {"kind": "Deployment", "name": "chat0"}
+    theirs = {"uid": "h", "resourceVersion": "1", "name": "theirs", "namespace": "llm"}
+    hpa = {"metadata": theirs, "spec": {"scaleTargetRef": target}}
+    stand.custom["horizontalpodautoscalers"] = [hpa]
+    stand.cycle(actuator__conditions=False)
+    assert stand.of("PATCH", "/deployments") == []
+    stand.cycle(actuator__field_manager="me")
+    (patch,) = stand.of("PATCH", "/deployments/chat0")
+    assert patch.query["fieldManager"] == "me"
+    assert set(patch.body) == {"metadata"}
+    assert set(patch.body["metadata"]) == {"uid", "resourceVersion", "annotations"}
+    said = json.loads(patch.body["metadata"]["annotations"]["inferno.server.condition"])
+    assert (said["status"], said["reason"]) == ("False", "other-scaler")
+    assert "theirs" in said["message"]
+
+
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_actuator_concurrency(stand: Any, concurrency: int) -> None:
     stand.servers, stand.patch_takes_s = 6, 0.2
