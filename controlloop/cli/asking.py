@@ -143,13 +143,13 @@ def ask(
 
     Raises:
         InputError: every problem of the data, or of the flags, or of the changes.
-        UnknownPluginError: no such queue model.
+        UnknownPluginError: no such queue model, or what has that name is none.
 
     """
     from controlloop.queueing.models import queue_models
 
     system = system_from_spec(read_system(path))
-    queue_models().factory(queue_model)
+    queue_models().create(queue_model)
     options = _with_flags(system.options, flags or [])
     system = replace(system, options=limits.over(options))
     system = system.with_queue_model(queue_model)
@@ -173,14 +173,19 @@ def _changed(system: System, scale: float | None, changes: list[str]) -> System:
         try:
             system = scaled(system, scale)
         except InputError as error:
-            problems += error.problems
+            problems += _as_options(error)
     try:
         system = changed(system, changes)
     except InputError as error:
-        problems += error.problems
+        problems += _as_options(error)
     if problems:
         raise InputError(problems)
     return system
+
+
+def _as_options(error: InputError) -> list[Problem]:
+    """The problems, named as the options are that were given."""
+    return [replace(each, path=f"--{each.path}") for each in error.problems]
 
 
 def _with_flags(options: OptimizerOptions, flags: list[str]) -> OptimizerOptions:

@@ -79,7 +79,7 @@ def serve(
     from controlloop.settings.tree import LogSettings
     from controlloop.telemetry import set_up_logs
 
-    queue_models().factory(queue_model)
+    queue_models().create(queue_model)
     rule = "must be 'module:Factory'"
     if problems := [Problem("--plugin", rule, each) for each in plugin or () if ":" not in each]:
         raise InputError(problems)

@@ -70,7 +70,7 @@ def build_planner(settings: Settings, clock: Clock) -> Planner:
 def known_solver(name: str) -> str:
     """The name, if it can be had: found out at start, not in the first cycle."""
     if name:
-        solvers().factory(name)
+        solvers().create(name)
     return name
 
 
@@ -78,10 +78,10 @@ def known_queue_model(name: str) -> str:
     """The name, if it can be had.
 
     Raises:
-        UnknownPluginError: no such queue model.
+        UnknownPluginError: no such queue model, or what has that name is none.
 
     """
-    queue_models().factory(name)
+    queue_models().create(name)
     return name
 
 

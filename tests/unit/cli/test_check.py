@@ -33,6 +33,8 @@ def test_the_shipped_configuration_is_good(config: Path) -> None:
         ("prometheus: {url: 'ftp://x'}", "prometheus.url", "http://host:port"),
         ("collector: {dialects: [x]}", "collector.dialects", "known: vllm"),
         ("optimizer: {solver: x}", "optimizer.solver", "known are"),
+        ("optimizer: {solver: 'os:system'}", "optimizer.solver", "cannot be built"),
+        ("optimizer: {queue_model: 'os:system'}", "optimizer.queue_model", "cannot be built"),
         ("estimator: {name: x}", "estimator.name", "known are"),
         ("forecaster: {name: x}", "forecaster.name", "known are"),
         ("stability: {name: x}", "stability.name", "known are"),

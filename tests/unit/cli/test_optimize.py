@@ -375,15 +375,15 @@ def test_the_answer_can_be_saved_as_the_next_question(file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "errors"),
     [
-        (["--scale", "-1"], ["scale: must be a number >= 0, got -1"]),
+        (["--scale", "-1"], ["--scale: must be a number >= 0, got -1"]),
         (
             ["--scale", "nan", "--what-if", "capacity.H100=1"],
             [
-                "scale: must be a number >= 0, got nan",
-                'what-if capacity.H100=1: there is no card type "H100"',
+                "--scale: must be a number >= 0, got nan",
+                '--what-if capacity.H100=1: there is no card type "H100"',
             ],
         ),
-        (["--what-if", "chat=2"], ["what-if chat=2: must be capacity.TYPE"]),
+        (["--what-if", "chat=2"], ["--what-if chat=2: must be capacity.TYPE"]),
         (
             ["--set", "unlimitd=true", "--set", "milpSolver=3"],
             [
@@ -392,6 +392,10 @@ def test_the_answer_can_be_saved_as_the_next_question(file: Path, tmp_path: Path
             ],
         ),
         (["--set", "unlimited"], ["--set unlimited: must be FLAG=VALUE"]),
+        # What is there but is no queue model serves nobody: that is no answer.
+        (["--queue-model", "os:system"], ["queue model 'os:system' cannot be built: TypeError"]),
+        (["--queue-model", "json:JSONDecoder"], ["gives a JSONDecoder, which is none"]),
+        (["--set", "solver=os:system"], ["solver 'os:system' cannot be built: TypeError"]),
         (["--save", "/nowhere/at/all.json"], ["--save: cannot be written: No such file"]),
     ],
 )
