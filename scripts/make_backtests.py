@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from controlloop.backtest.case import Case
 from controlloop.backtest.executors import Processes
 from controlloop.backtest.jobs import perform
 from controlloop.backtest.plan import Question, Verdict, answer
 from controlloop.backtest.policies import named_policies
 from controlloop.backtest.results import Results
-from controlloop.backtest.scenario import Case
 from controlloop.backtest.summary import (
     Contest,
     contests,

@@ -12,7 +12,8 @@ import numpy as np
 
 from controlloop.api.system import System
 from controlloop.backtest.capability import Capability, capabilities
-from controlloop.backtest.scenario import Case, Part, Scenario
+from controlloop.backtest.case import Case, Part
+from controlloop.backtest.scenario import Scenario
 from controlloop.backtest.traces import known_trace
 from controlloop.backtest.workloads import workloads
 from controlloop.errors import Problem

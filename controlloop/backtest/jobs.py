@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from controlloop.backtest.building import build
+from controlloop.backtest.case import Case
 from controlloop.backtest.metrics import document, measure
 from controlloop.backtest.plants import plant_of
 from controlloop.backtest.policies import Policy, Stage, named_policies
 from controlloop.backtest.run import Run, drive
-from controlloop.backtest.scenario import Case
 from controlloop.backtest.series import series_document, series_of
 from controlloop.composition.loop import demo_engine
 from controlloop.queueing.models import queue_models

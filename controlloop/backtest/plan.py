@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from controlloop.backtest.case import Case
 from controlloop.backtest.executors import Executor, Work
 from controlloop.backtest.jobs import Job, Row, settings_digest_of
 from controlloop.backtest.policies import Policy
 from controlloop.backtest.results import Results
-from controlloop.backtest.scenario import Case
 from controlloop.backtest.traces import known_trace
 from controlloop.backtest.tuning import Point, chosen
 

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from controlloop.backtest.building import QueueModels
+from controlloop.backtest.case import PlantKind
 from controlloop.backtest.run import JudgedPlant, Served, Steps
-from controlloop.backtest.scenario import PlantKind, Scenario
+from controlloop.backtest.scenario import Scenario
 from controlloop.simulator.events import EventPlant
 from controlloop.simulator.fluid import FluidPlant
 from controlloop.simulator.traffic import Traffic

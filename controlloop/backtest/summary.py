@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controlloop.backtest.case import Case
 from controlloop.backtest.plan import Question, Verdict
 from controlloop.backtest.policies import LOOP
-from controlloop.backtest.scenario import Case
 from controlloop.backtest.tuning import Cost, Point, cost_at
 
 NUMBERS: Final = (

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from controlloop.backtest.scenario import Case, PlantKind
+from controlloop.backtest.case import Case, PlantKind
 from controlloop.cli.run import Format
 from controlloop.cli.tables import print_tables
 from controlloop.errors import InputError, Problem

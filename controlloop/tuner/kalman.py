@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from filterpy.kalman import ExtendedKalmanFilter
 
 from controlloop.api.replicas import BoolArray, FloatArray, IntArray
 from controlloop.protocols import QueueModel
@@ -229,6 +228,9 @@ def _kalman_step(
     prior: Gaussians, residual: FloatArray, linear: Innovation
 ) -> tuple[FloatArray, FloatArray]:
     """The update of each pair, by filterpy, with the slopes and noise of `linear`."""
+    # It brings half a second of statistics with it, which who does not tune need not wait for.
+    from filterpy.kalman import ExtendedKalmanFilter
+
     mean, covariance = np.empty_like(prior.mean), np.empty_like(prior.covariance)
     engine = ExtendedKalmanFilter(dim_x=mean.shape[1], dim_z=residual.shape[1])
     expected = np.zeros(residual.shape[1])

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from controlloop.api.estimates import Trust
 from controlloop.api.replicas import BoolArray, FloatArray
@@ -113,7 +113,7 @@ class Learner:
         counts = _counting(table, expected)
         found = innovation(before, table, expected, noise, counts)
         squared, degrees = found.normalised_squared, counts.sum(axis=1)
-        limit = chi2.ppf(self._tuning.gate, np.maximum(degrees, 1))
+        limit = chdtri(np.maximum(degrees, 1), 1.0 - self._tuning.gate)
         learn = np.flatnonzero((squared <= limit) & (degrees > 0))
         posterior = update(self._model, before.take(learn), table.take(learn), found.take(learn))
         place = {row: at for at, row in enumerate(learn.tolist())}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controlloop.backtest.building import build
-from controlloop.backtest.scenario import Case, Part
+from controlloop.backtest.case import Case, Part
 from controlloop.backtest.traces import known_trace
 from controlloop.errors import InputError, UnknownPluginError
 from controlloop.queueing.models import queue_models

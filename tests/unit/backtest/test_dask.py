@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from controlloop.backtest.case import Case, PlantKind
 from controlloop.backtest.errors import BacktestError
 from controlloop.backtest.executors import Dask
 from controlloop.backtest.jobs import Job, perform
 from controlloop.backtest.results import Results
-from controlloop.backtest.scenario import Case, PlantKind
 
 distributed = pytest.importorskip("distributed")
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from controlloop.backtest.building import build
+from controlloop.backtest.case import Case
 from controlloop.backtest.controllers import Move
 from controlloop.backtest.metrics import document, measure, percentiles
 from controlloop.backtest.run import Run, Served
-from controlloop.backtest.scenario import Case, Scenario
+from controlloop.backtest.scenario import Scenario
 from controlloop.queueing.models import queue_models
 
 STEP_S = 60.0

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from controlloop.backtest import jobs
+from controlloop.backtest.case import Case, Part
 from controlloop.backtest.executors import Here
 from controlloop.backtest.jobs import Job, Row
 from controlloop.backtest.plan import Question, Verdict, answer
 from controlloop.backtest.policies import named_policies
 from controlloop.backtest.results import Results
-from controlloop.backtest.scenario import Case, Part
 from controlloop.backtest.summary import (
     NUMBERS,
     contests,

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
+from controlloop.backtest.case import Case, PlantKind
 from controlloop.backtest.jobs import Job, perform, perform_run
 from controlloop.backtest.metrics import measure
 from controlloop.backtest.policies import named_policies, policies
 from controlloop.backtest.run import Run
-from controlloop.backtest.scenario import Case, PlantKind
 from controlloop.errors import InputError
 
 STEP = Case("step", hours=0.25, startup_s=30.0, plant=PlantKind.FLUID)

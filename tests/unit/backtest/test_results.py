@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from controlloop.backtest.case import Case
 from controlloop.backtest.executors import Here, Processes, Work
 from controlloop.backtest.jobs import Job, Row
 from controlloop.backtest.results import Results
-from controlloop.backtest.scenario import Case
 from controlloop.errors import InputError, Problem
 
 JOBS = [Job(Case("step", seed=seed), "loop", 0.1) for seed in range(4)]
