@@ -20,8 +20,8 @@ demo: $(INSTALLED) ## the whole loop on a simulated fleet, a day of load; writes
 
 test: lint testbed ## everything: linters, types, layers, all tests on real components
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not cluster'
-	@# Seven real programs race on two cores: what fails there is tried once more, and the summary names it.
-	$(BIN)/pytest -n 2 --dist loadfile -m cluster --reruns 1 -rfER
+	@# Mostly waiting, so three at once. Real programs race on two cores: what fails is tried once more and named.
+	$(BIN)/pytest -n 3 --dist loadfile -m cluster --reruns 1 -rfER
 
 check: lint ## the quick part, under a minute
 	$(BIN)/pytest -n 2 --dist loadfile -q -m 'not slow and not cluster'
