@@ -98,3 +98,7 @@ class NotLeaderError(ControlLoopError):
 
 class StateStoreError(ControlLoopError):
     """What was learned cannot be kept, or not be read back; the loop works on without."""
+
+
+class StateTooLargeError(StateStoreError):
+    """It is more than what keeps it can hold: less of it may fit."""

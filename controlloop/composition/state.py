@@ -19,7 +19,7 @@ def build_stores(settings: Settings, connection: Connection) -> Stores:
     kept = {
         ESTIMATOR: (settings.estimator.state_file, settings.estimator.state_config_map),
         POLICY: (settings.stability.state_file, settings.stability.state_config_map),
-        FORECASTER: (settings.forecaster.state_file, ""),
+        FORECASTER: (settings.forecaster.state_file, settings.forecaster.state_config_map),
         INTERVENTIONS: (settings.actuator.state_file, settings.actuator.state_config_map),
     }
     return {
@@ -30,7 +30,7 @@ def build_stores(settings: Settings, connection: Connection) -> Stores:
 
 def config_maps(settings: Settings) -> tuple[str, ...]:
     """Every ConfigMap that state is kept in, as namespace/name."""
-    sections = (settings.estimator, settings.stability, settings.actuator)
+    sections = (settings.estimator, settings.forecaster, settings.stability, settings.actuator)
     return tuple(dict.fromkeys(one.state_config_map for one in sections if one.state_config_map))
 
 

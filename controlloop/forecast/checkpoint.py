@@ -34,6 +34,7 @@ class Kept:
         start_ups: start-up times by model and accelerator, seconds.
         rates: the arrays of the arrival rates.
         tokens: the arrays of the token lengths.
+        left_out: names of arrays in which nothing is known, since all would not have fitted.
 
     """
 
@@ -42,6 +43,7 @@ class Kept:
     start_ups: Mapping[Pair, tuple[float, ...]]
     rates: Mapping[str, FloatArray]
     tokens: Mapping[str, FloatArray]
+    left_out: tuple[str, ...] = ()
 
 
 def encode(kept: Kept) -> bytes:
@@ -51,6 +53,7 @@ def encode(kept: Kept) -> bytes:
         "version": VERSION,
         "seenAt": dict(kept.seen_at),
         "predictors": list(kept.predictors),
+        "leftOut": list(kept.left_out),
         "startUps": [[*pair, list(times)] for pair, times in kept.start_ups.items()],
     }
     arrays = {f"rates.{name}": array for name, array in kept.rates.items()}
@@ -85,6 +88,7 @@ def decode(state: bytes) -> Kept:
             },
             rates=_of("rates.", arrays),
             tokens=_of("tokens.", arrays),
+            left_out=tuple(map(str, about.get("leftOut", ()))),
         )
     except (
         ValueError,

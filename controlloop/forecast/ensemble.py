@@ -18,17 +18,18 @@ from controlloop.api.predictions import AsideReason, Prediction, SetAside
 from controlloop.api.readings import value_of
 from controlloop.api.replicas import FloatArray, IntArray
 from controlloop.api.system import Load
-from controlloop.forecast.checkpoint import Kept, encode
+from controlloop.errors import StateStoreError
+from controlloop.forecast.checkpoint import Kept
 from controlloop.forecast.lane import Lane, Seen
 from controlloop.forecast.last_value import measured_load
-from controlloop.forecast.memory import recalled, warm
+from controlloop.forecast.memory import fill_far, recalled, warm
 from controlloop.forecast.options import ForecastOptions
 from controlloop.forecast.predictor import Predictor
 from controlloop.forecast.predictors.average import Average
 from controlloop.forecast.predictors.last_value import LastValue
 from controlloop.forecast.startup import StartUps
+from controlloop.forecast.thinning import LONG_RATES, save_what_fits, words_of
 from controlloop.forecast.tracking import MOST_STEPS
-from controlloop.keeping import save_kept
 from controlloop.protocols import RateHistory, StateStore
 
 REMEMBERED_S: Final = 86_400.0
@@ -75,6 +76,8 @@ class EnsembleForecaster:
         self._store = store
         self._past = past
         self._started = False
+        self._left_out: frozenset[str] = frozenset()
+        self._thinned = 0
         self._saved_at = float("-inf")
         self._told: frozenset[tuple[str, AsideReason]] = frozenset()
 
@@ -130,16 +133,21 @@ class EnsembleForecaster:
             self.tokens.forget()
             return (*notes, f"forecast: kept history is not usable: {problem}")
         self._seen_at = dict(kept.seen_at)
+        self._left_out = frozenset(kept.left_out)
         self.start_ups.restore(kept.start_ups)
         return notes
 
     def _warm(self, now: float, observation: Observation, steps: IntArray) -> tuple[str, ...]:
-        """Ask for the past, where nothing was kept."""
-        known = not np.isnan(self.rates.book.end)
+        """Ask for the past, where nothing was kept of it."""
+        past, span_s = self._past, self._options.warm_s
         distinct = len({one.name for one in observation.servers}) == len(observation.servers)
-        if self._past is None or known or not distinct or self._options.warm_s <= 0:
+        if past is None or not distinct or span_s <= 0:
             return ()
-        return warm(self.rates, self._past, self._options.warm_s, now, observation, steps)
+        if np.isnan(self.rates.book.end):
+            return warm(self.rates, past, span_s, now, observation, steps)
+        if LONG_RATES in self._left_out:
+            return fill_far(self.rates, past, span_s, now, observation, list(self._seen_at))
+        return ()
 
     def _save(self, now: float) -> tuple[str, ...]:
         """Keep what was seen, now and then."""
@@ -153,7 +161,15 @@ class EnsembleForecaster:
             self.rates.state,
             self.tokens.state,
         )
-        return save_kept(self._store, encode(kept), "forecast: what was seen is not kept")
+        before = self._thinned
+        try:
+            # More of it may fit by now, if servers went.
+            self._thinned = save_what_fits(self._store, kept, max(before - 1, 0))
+        except StateStoreError as error:
+            return (f"forecast: what was seen is not kept: {error}",)
+        if self._thinned in (before, 0):
+            return ()
+        return (f"forecast: too much to be kept whole, left out are {words_of(self._thinned)}",)
 
     def _take_up(self, now: float, observation: Observation) -> None:
         """Make the rows those of the servers seen now or of late."""

@@ -149,6 +149,10 @@ class Book:
 
     def fill_long(self, end: float, means: FloatArray) -> None:
         """Put long means that were measured by others before: (m, k), the newest ends by `end`."""
+        if self.long_index != int(end // LONG_SLOT_S):
+            # What was added up belongs to a slot that has ended meanwhile.
+            self._sums[:] = 0.0
+            self._counts[:] = 0.0
         self.long_index = int(end // LONG_SLOT_S)
         width = min(means.shape[1], LONG_SLOTS)
         self.long_values[:, LONG_SLOTS - width :] = means[:, means.shape[1] - width :]

@@ -45,19 +45,16 @@ def warm(
     """
     workloads = [one.workload for one in observation.servers]
     step_s = lane.book.step_s
-    long_end = now // LONG_SLOT_S * LONG_SLOT_S
-    long_slots = int(span_s // LONG_SLOT_S)
     # The newest slot is what is measured now.
     recent_slots = min(RECENT_SLOTS - 1, int(span_s // step_s))
-    try:
-        far = past.rates_rps(long_end, workloads, max(long_slots, 1), LONG_SLOT_S)
-        near = past.rates_rps(now - step_s, workloads, max(recent_slots, 1), step_s)
-    except ControlLoopError as error:
-        return (f"forecast: the past is not known, it starts without: {error}",)
-    except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
-        return (f"forecast: the past is not known, it starts without: {error!r}",)
     names = [one.server for one in workloads]
-    lane.book.fill_long(long_end, _table(names, far, max(long_slots, 1)))
+    problem = fill_far(lane, past, span_s, now, observation, names)
+    if problem:
+        return problem
+    try:
+        near = past.rates_rps(now - step_s, workloads, max(recent_slots, 1), step_s)
+    except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
+        return _unknown(error)
     columns = _table(names, near, max(recent_slots, 1)).T
     replayed = min(REPLAYED, max(MOST_REPLAYED // max(len(names), 1), 1))
     for back, column in zip(range(len(columns), 0, -1), columns, strict=True):
@@ -70,6 +67,30 @@ def warm(
     of = f"{known} of {len(names)} servers"
     hours = f"{span_s / 3600.0:.0f} h"
     return (f"forecast: of the past {hours} the metric source told something of {of}",)
+
+
+def fill_far(
+    lane: Lane,
+    past: RateHistory,
+    span_s: float,
+    now: float,
+    observation: Observation,
+    names: Sequence[str],
+) -> tuple[str, ...]:
+    """Fill the long means of a lane whose rows are the servers `names`; a remark if it failed."""
+    workloads = [one.workload for one in observation.servers]
+    end, slots = now // LONG_SLOT_S * LONG_SLOT_S, max(int(span_s // LONG_SLOT_S), 1)
+    try:
+        far = past.rates_rps(end, workloads, slots, LONG_SLOT_S)
+    except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
+        return _unknown(error)
+    lane.book.fill_long(end, _table(names, far, slots))
+    return ()
+
+
+def _unknown(error: Exception) -> tuple[str, ...]:
+    words = str(error) if isinstance(error, ControlLoopError) else repr(error)
+    return (f"forecast: the past is not known, it starts without: {words}",)
 
 
 def _table(names: Sequence[str], found: Mapping[str, FloatArray], slots: int) -> FloatArray:

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controlloop.errors import ClusterError, ConflictError, NotFoundError, StateStoreError
+from controlloop.errors import (
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    StateStoreError,
+    StateTooLargeError,
+)
 from controlloop.kube.connection import MERGE_PATCH, Connection, Object
 from controlloop.kube.resources import CONFIG_MAPS
 
@@ -73,15 +79,16 @@ class ConfigMapStateStore:
         """Put `state` in the ConfigMap.
 
         Raises:
-            StateStoreError: it is too large, the ConfigMap cannot be written, or another process
-                wrote it since; it is as it was.
+            StateTooLargeError: it is too large; the ConfigMap is as it was.
+            StateStoreError: the ConfigMap cannot be written, or another process wrote it since; it
+                is as it was.
 
         """
         packed = zlib.compress(state, 9)
         aside = _size(_values(self._known).get(ASIDE))
         if len(packed) + aside > MOST_BYTES:
             beside = f" beside {aside} bytes set aside under {ASIDE}" if aside else ""
-            raise StateStoreError(
+            raise StateTooLargeError(
                 f"{self._where} cannot hold {len(packed)} bytes{beside}: "
                 f"at most {MOST_BYTES} fit; keep the state in a file instead"
             )

@@ -121,6 +121,13 @@ class ForecasterSettings(Section):
         "file that keeps what was seen of the load over restarts; read and written by one process",
         off="empty: nothing is kept",
     )
+    state_config_map: str = _setting(
+        "",
+        "ConfigMap, as namespace/name, that keeps it instead of a file, as much of it as fits; "
+        "made where there is none, and not written in a dry run",
+        off="empty: nothing is kept",
+        pattern=CONFIG_MAP,
+    )
     warm_s: float = _setting(
         8 * 86_400.0,
         "how much of the past the metric source is asked for at a start without kept history; a "

@@ -76,6 +76,11 @@ def _of_estimator(settings: Settings) -> Iterator[Problem]:
         yield _problem("estimator.confidence", rule, estimator.confidence)
 
 
+def _of_forecaster(settings: Settings) -> Iterator[Problem]:
+    forecaster = settings.forecaster
+    yield from _of_state("forecaster", forecaster.state_file, forecaster.state_config_map)
+
+
 def _of_stability(settings: Settings) -> Iterator[Problem]:
     bounds = settings.stability
     yield from _of_state("stability", bounds.state_file, bounds.state_config_map)
@@ -91,7 +96,7 @@ def _of_actuator(settings: Settings) -> Iterator[Problem]:
 
 def _of_config_maps(settings: Settings) -> Iterator[Problem]:
     seen: dict[str, str] = {}
-    for section in ("estimator", "stability", "actuator"):
+    for section in ("estimator", "forecaster", "stability", "actuator"):
         name = getattr(settings, section).state_config_map
         if name and name in seen:
             rule = (
@@ -125,9 +130,10 @@ _RULES: Final[tuple[tuple[tuple[str, ...], Callable[[Settings], Iterator[Problem
     (("cluster",), _of_targets),
     (("capacity",), _of_capacity),
     (("estimator",), _of_estimator),
+    (("forecaster",), _of_forecaster),
     (("stability",), _of_stability),
     (("actuator",), _of_actuator),
-    (("estimator", "stability", "actuator"), _of_config_maps),
+    (("estimator", "forecaster", "stability", "actuator"), _of_config_maps),
     (("prometheus",), _of_credentials),
 )
 """Each rule with the sections that it looks at."""

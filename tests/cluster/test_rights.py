@@ -21,8 +21,9 @@ from controlloop.composition.configuration import load_settings
 from controlloop.composition.doctor import build_doctor
 from controlloop.daemon.doctor import Level
 
-LEARNED, WINDOWS, OTHERS = (
+LEARNED, SEEN, WINDOWS, OTHERS = (
     "controlloop-learned",
+    "controlloop-forecast",
     "controlloop-stability",
     "controlloop-interventions",
 )
@@ -94,7 +95,7 @@ def bound(stand: Stand, home: str, root: Path) -> Iterator[Callable[[str], Roles
         roles.remove()
     for kind, name in (
         ("lease", "controlloop"),
-        *(("configmap", one) for one in (LEARNED, WINDOWS, OTHERS)),
+        *(("configmap", one) for one in (LEARNED, SEEN, WINDOWS, OTHERS)),
     ):
         stand.fleet.kubectl("delete", f"--namespace={home}", "--ignore-not-found", kind, name)
 
@@ -110,6 +111,7 @@ def daemon_of(stand: Stand, home: str, name: str, api: Proxy) -> Daemon:
         "cluster": {"namespaces": [stand.fleet.namespace] if namespaced else []},
         "lease": {"namespace": home},
         "estimator": {"name": "ekf", "state_config_map": f"{home}/{LEARNED}"},
+        "forecaster": {"state_config_map": f"{home}/{SEEN}"},
         "stability": {"state_config_map": f"{home}/{WINDOWS}"},
         "actuator": {"state_config_map": f"{home}/{OTHERS}"},
     }
@@ -132,6 +134,8 @@ def test_each_right_that_is_granted_is_used_and_no_other_is_asked_for(
 ) -> None:
     roles = bound(name)
     stand.emulator.set_load(name, BUSY)
+    # What is seen is kept every ten minutes: where it was kept before, the first time patches it.
+    stand.fleet.core.create_namespaced_config_map(home, {"metadata": {"name": SEEN}})
     # Someone touches it between look and write: it is read again.
     touch = {"metadata": {"annotations": {"note": "touched"}}}
     api.add_fault(

@@ -293,6 +293,9 @@ def test_forecaster(stand: Any) -> None:
     kept = stand.folder / "seen.state"
     stand.cycle(forecaster__state_file=str(kept))
     assert kept.exists()
+    stand.cycle(forecaster__state_config_map="ns/seen")
+    (written,) = stand.of("POST", "/ns/configmaps")
+    assert written.body["metadata"]["name"] == "seen"
     stand.measured(forecaster__warm_s=86400)
     spans = [one.query for one in stand.of("GET", "/api/v1/query_range")]
     assert {float(one["end"]) - float(one["start"]) for one in spans} == {118 * 15.0, 95 * 900.0}

@@ -15,7 +15,12 @@ from controlloop.cli.app import app
 from controlloop.settings.file import read_settings
 from controlloop.settings.tree import Settings
 
-KEPT = ["controlloop-learned", "controlloop-stability", "controlloop-interventions"]
+KEPT = [
+    "controlloop-learned",
+    "controlloop-forecast",
+    "controlloop-stability",
+    "controlloop-interventions",
+]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from controlloop.api.observation import Pod, Workload
 from controlloop.api.predictions import PREDICTORS
 from controlloop.api.replicas import FloatArray
-from controlloop.errors import MetricsError, StateStoreError
+from controlloop.errors import MetricsError, StateStoreError, StateTooLargeError
+from controlloop.forecast.checkpoint import decode, encode
 from controlloop.forecast.ensemble import EnsembleForecaster
 from controlloop.forecast.history import LONG_SLOT_S, RECENT_SLOTS
 from controlloop.forecast.options import ForecastOptions
 from controlloop.forecast.predictors import predictors
+from controlloop.forecast.thinning import LONG_RATES, thinned
 from controlloop.protocols import RateHistory, StateStore
 from controlloop.tuner.state_file import FileStateStore
 
@@ -160,3 +163,102 @@ def test_a_past_that_is_not_told_harms_nothing(loads: Any, failure: Exception) -
     found = ensemble(past=past).forecast(60.0, loads.seen(60.0, {"a": 5.0}))
     assert str(failure) in found.notes[0]
     assert found.loads["a"].rate_rps == pytest.approx(5.5)
+
+
+class SmallStore:
+    """Keeps what is at most so large, as a ConfigMap does."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self.kept: bytes | None = None
+        self.refused = 0
+
+    def load(self) -> bytes | None:
+        return self.kept
+
+    def save(self, state: bytes) -> None:
+        if len(zlib.compress(state)) > self.most_bytes:
+            self.refused += 1
+            raise StateTooLargeError(f"at most {self.most_bytes} bytes fit")
+        self.kept = state
+
+    def set_aside(self) -> str:
+        raise AssertionError("what was kept is good")
+
+
+DAY_S = 24 * HOUR_S
+MORNING = 20_000 * DAY_S + 8.8 * HOUR_S
+
+
+def known_for_long(loads: Any, store: StateStore, **more: Any) -> EnsembleForecaster:
+    """A forecaster that knows eight days, and some cycles of its own, of two servers."""
+    draw = np.random.default_rng(3)
+    forecaster = ensemble(store, Past(), startup_s=29 * 60.0, **more)
+    for cycle in range(20):
+        now = MORNING + 60.0 * cycle
+        rates = {"a": 3.0 + draw.random(), "b": 1.0 + draw.random()}
+        forecaster.forecast(now, loads.seen(now, rates))
+    for book in (forecaster.rates.book, forecaster.tokens.book):
+        book.long_values[:] = 2.0 + draw.random(book.long_values.shape)
+    return forecaster
+
+
+def size_of(loads: Any, without: int) -> int:
+    """What it takes without so many of what may be left out, and a little."""
+    store = SmallStore(1_000_000)
+    forecaster = known_for_long(loads, store)
+    forecaster.forecast(MORNING + 1200.0, loads.seen(MORNING + 1200.0, {"a": 3.0, "b": 1.0}))
+    assert store.kept is not None
+    return len(zlib.compress(encode(thinned(decode(store.kept), without)))) + 50
+
+
+def test_of_what_does_not_fit_the_least_missed_is_left_out_and_named(loads: Any) -> None:
+    store = SmallStore(size_of(loads, without=1))
+    forecaster = known_for_long(loads, store)
+    now = MORNING + 1200.0
+    found = forecaster.forecast(now, loads.seen(now, {"a": 3.0, "b": 1.0}))
+    (note,) = [note for note in found.notes if "too much to be kept whole" in note]
+    assert "the long means of token lengths" in note
+    assert "arrival rates" not in note
+    assert store.kept is not None
+    kept = decode(store.kept)
+    assert kept.left_out == ("tokens.long_values",)
+    assert np.isnan(kept.tokens["long_values"]).all()
+    assert np.isfinite(kept.rates["long_values"][0]).sum() > 700
+    # It is told once, and tried whole again: some day it fits.
+    refused, store.most_bytes = store.refused, 1_000_000
+    now += 60.0
+    again = forecaster.forecast(now, loads.seen(now, {"a": 3.0, "b": 1.0}))
+    assert not [note for note in again.notes if "kept" in note]
+    assert store.refused == refused
+    assert decode(store.kept).left_out == ()
+
+
+def test_long_means_that_did_not_fit_are_asked_for_at_the_next_start(loads: Any) -> None:
+    store = SmallStore(size_of(loads, without=4))
+    forecaster = known_for_long(loads, store)
+    now = MORNING + 1200.0
+    seen = loads.seen(now, {"a": 3.0, "b": 1.0})
+    forecaster.forecast(now, seen)
+    assert store.kept is not None
+    assert LONG_RATES in decode(store.kept).left_out
+    assert "rates.values" not in decode(store.kept).left_out
+    past = Past()
+    other = ensemble(store, past, startup_s=29 * 60.0)
+    now += 60.0
+    found = other.forecast(now, loads.seen(now, {"b": 1.0, "a": 3.0}))
+    assert [(slots, step_s) for _, slots, step_s in past.asked] == [(8 * 96, LONG_SLOT_S)]
+    row = list(other._seen_at).index("a")
+    newest = other.rates.book.long_values[row, -8 * 96 :]
+    assert newest[~np.isnan(newest)].max() == 30.0
+    assert np.isfinite(other.rates.book.values[row, -20:]).all()
+    # Its scores were kept: it goes on by the mix, and not by the last value.
+    assert found.predictions["a"].losses_rps
+
+
+def test_where_nothing_fits_it_says_so_and_forecasts_all_the_same(loads: Any) -> None:
+    forecaster = known_for_long(loads, SmallStore(10))
+    now = MORNING + 1200.0
+    found = forecaster.forecast(now, loads.seen(now, {"a": 3.0, "b": 1.0}))
+    assert any("is not kept: at most 10 bytes fit" in note for note in found.notes)
+    assert found.loads.keys() == {"a", "b"}

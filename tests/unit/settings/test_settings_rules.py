@@ -21,6 +21,7 @@ from controlloop.settings.file import read_settings
         ("prometheus: {password_file: /secret}", "prometheus.username"),
         ("prometheus: {token_file: /t, username: a, password_file: /p}", "prometheus.token_file"),
         ("estimator: {state_file: f, state_config_map: a/b}", "estimator.state_config_map"),
+        ("forecaster: {state_file: f, state_config_map: a/b}", "forecaster.state_config_map"),
         ("estimator: {state_config_map: no-namespace}", "estimator.state_config_map"),
         ("estimator: {state_config_map: a/B}", "estimator.state_config_map"),
     ],
