@@ -113,6 +113,9 @@ class ClusterActuator:
 
     def _send_again(self, patch: Patch, deadline: Deadline) -> PatchOutcome:
         """The workload changed: read it again, compare again, once."""
+        if patch.primary is not None:
+            detail = "it, or its primary, is not as it was seen; decided anew next"
+            return PatchOutcome(patch, PatchStatus.NOT_SENT, detail, ConflictError.__name__)
         try:
             wanted_s = self._options.read_timeout_s
             timeout_s = deadline.timeout_s(wanted_s, f"reading {patch.ref} again")
@@ -180,7 +183,7 @@ def _unpatched(plan: Plan) -> list[ConditionChange]:
 
 def _phases(plan: Plan) -> tuple[list[int], list[int]]:
     """Positions of the patches that go first, and of those that wait for them."""
-    lowers = [patch.replicas < patch.replicas_before for patch in plan.patches]
+    lowers = [patch.replicas < patch.replicas_before or patch.removes for patch in plan.patches]
     positions = range(len(lowers))
     return [at for at in positions if not lowers[at]], [at for at in positions if lowers[at]]
 

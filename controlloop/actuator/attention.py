@@ -18,7 +18,7 @@ from controlloop.actuator.interventions import (
 )
 from controlloop.api.decision import Decisions, Outcome, PatchStatus, Plan
 from controlloop.api.interventions import InterventionKind
-from controlloop.api.observation import Observation, ServerObservation
+from controlloop.api.observation import Observation, ServerObservation, Workload
 from controlloop.clock import Deadline
 from controlloop.protocols import Actuator, Sensor, StateStore
 
@@ -55,12 +55,11 @@ class Attention:
                 self._saved = self._standings
         self._now, before, options = seen.time, self._standings, self._options
         self._standings = {
-            each.workload.ref.uid: look(
-                before.get(each.workload.ref.uid), each.workload, seen.time, options
-            )
-            for each in seen.servers
+            each.ref.uid: look(before.get(each.ref.uid), each, seen.time, options)
+            for server in seen.servers
+            for each in (server.workload, *server.siblings)
         }
-        servers = tuple(self._held(each) for each in seen.servers)
+        servers = tuple(self._held_all(each) for each in seen.servers)
         self._told = {key: it for key, it in self._told.items() if key in self._standings}
         return replace(seen, servers=servers, notes=seen.notes + notes)
 
@@ -79,8 +78,14 @@ class Attention:
             self._notes = save_standings(self._store, standings)
             self._saved = None if self._notes else standings
 
-    def _held(self, seen: ServerObservation) -> ServerObservation:
-        uid = seen.workload.ref.uid
+    def _held_all(self, seen: ServerObservation) -> ServerObservation:
+        """Whatever of a server somebody else set, all of it is left alone."""
+        for each in (*seen.siblings, seen.workload):
+            seen = self._held(seen, each)
+        return seen
+
+    def _held(self, seen: ServerObservation, workload: Workload) -> ServerObservation:
+        uid = workload.ref.uid
         found = intervention_of((self._standings or {})[uid], self._now, self._options)
         if found is None:
             if self._told.pop(uid, None) is not None:
@@ -91,7 +96,7 @@ class Attention:
             self._log.warning(
                 "intervention",
                 server=seen.name,
-                workload=str(seen.workload.ref),
+                workload=str(workload.ref),
                 kind=str(found.kind),
                 manager=found.manager,
                 detail=found.detail,

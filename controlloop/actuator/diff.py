@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from controlloop.actuator.siblings import sibling_steps
 from controlloop.actuator.switching import SwitchOptions, advance, begin, is_switching
 from controlloop.actuator.templates import Templates
 from controlloop.api import labels as keys
@@ -18,6 +19,7 @@ OWNER_CAN_MEND: Final = frozenset(
         HoldReason.OTHER_SCALER,
         HoldReason.LABELS_INVALID,
         HoldReason.DUPLICATE_NAME,
+        HoldReason.SIBLING_ALONE,
         HoldReason.UNKNOWN_MODEL,
         HoldReason.UNKNOWN_CLASS,
         HoldReason.UNKNOWN_ACCELERATOR,
@@ -35,6 +37,8 @@ WORTH_TELLING: Final = OWNER_CAN_MEND | {
     HoldReason.UNPLACED,
     HoldReason.QUOTA,
     HoldReason.NO_CANDIDATE,
+    HoldReason.SIBLING_SELECTOR,
+    HoldReason.SIBLING_FAILED,
 }
 """Holds that are refusals of what the workload needs: who looks at it is told why."""
 
@@ -111,6 +115,15 @@ def _steps(
     decision: Decision, seen: list[ServerObservation], means: Means
 ) -> list[Patch | Refusal]:
     """What becomes of one decision: usually one patch, or nothing."""
+    steps = _own_steps(decision, seen, means)
+    if len(seen) == 1:
+        steps += sibling_steps(decision, seen[0].workload, means.templates)
+    return steps
+
+
+def _own_steps(
+    decision: Decision, seen: list[ServerObservation], means: Means
+) -> list[Patch | Refusal]:
     if len(seen) == 1 and is_switching(seen[0].workload):
         step = advance(seen[0].workload, means.switch, means.now)
         return [] if step is None else [step]

@@ -11,6 +11,8 @@ from controlloop.errors import NotFoundError
 
 SCALED_UP: Final = "ScaledUp"
 SCALED_DOWN: Final = "ScaledDown"
+SIBLING_CREATED: Final = "SiblingCreated"
+SIBLING_REMOVED: Final = "SiblingRemoved"
 CHANGE_REFUSED: Final = "ChangeRefused"
 CHANGE_FAILED: Final = "ChangeFailed"
 SWITCHES: Final = {
@@ -43,7 +45,7 @@ class Told:
     def news(self, plan: Plan, outcome: Outcome) -> list[News]:
         """What the workloads' owners have not been told yet."""
         changes = [
-            News(each.patch.ref, _reason(each.patch), each.patch.reason)
+            News(each.patch.primary or each.patch.ref, _reason(each.patch), _message(each.patch))
             for each in outcome.patches
             if each.status is PatchStatus.APPLIED
         ]
@@ -57,16 +59,30 @@ class Told:
         for one in outcome.patches:
             gone = one.error == NotFoundError.__name__
             if one.status in (PatchStatus.FAILED, PatchStatus.NOT_SENT) and not gone:
-                ref, what = one.patch.ref, f"{one.patch.replicas} replicas are not set"
-                message = f"{what}: {one.detail}"
+                ref, message = one.patch.ref, f"{_undone(one.patch)}: {one.detail}"
                 key = (ref.namespace, ref.name, str(one.status), one.error)
-                standing[key] = News(ref, CHANGE_FAILED, message)
+                standing[key] = News(one.patch.primary or ref, CHANGE_FAILED, message)
         new = [news for key, news in standing.items() if key not in self._standing]
         self._standing = frozenset(standing)
         return changes + new
 
 
+def _undone(patch: Patch) -> str:
+    if patch.birth is not None:
+        return f"{patch.ref} is not made"
+    return (
+        f"{patch.ref} is not removed" if patch.removes else f"{patch.replicas} replicas are not set"
+    )
+
+
+def _message(patch: Patch) -> str:
+    """What was done and why; of a sibling it is told on its primary, so it is named."""
+    return patch.reason if patch.primary is None else f"{patch.ref}: {patch.reason}"
+
+
 def _reason(patch: Patch) -> str:
+    if patch.primary is not None:
+        return SIBLING_REMOVED if patch.removes else SIBLING_CREATED
     if patch.change is not None:
         return SWITCHES[patch.change.step]
     return SCALED_UP if patch.replicas > patch.replicas_before else SCALED_DOWN

@@ -111,12 +111,30 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SiblingGoal:
+    """What becomes of a server's replicas on one accelerator beside its own, and why.
+
+    `ref` is the Deployment that runs them, None where it is to be made. `gone`: nothing runs in
+    it any more, and it is to be removed.
+    """
+
+    accelerator: str
+    max_batch: int
+    before: int
+    replicas: int
+    reason: str
+    ref: WorkloadRef | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What becomes of one server, and why.
 
     KEEP: what runs is right. HOLD: something else may be right, but `holds` forbid it.
     `makes_room_for`: the servers for whose growth, and for nothing else, it gives up replicas.
-    `surge`: of a switch, how many new replicas may stand beside all of the old ones.
+    `surge`: of a switch, how many new replicas may stand beside all of the old ones. `siblings`:
+    what changes of its siblings; those that stay as they are, are not named.
     """
 
     server: str
@@ -127,6 +145,7 @@ class Decision:
     holds: tuple[Hold, ...] = ()
     makes_room_for: tuple[str, ...] = ()
     surge: int = 0
+    siblings: tuple[SiblingGoal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +182,27 @@ class TemplateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """What a sibling is made from: its primary's pod template, moved to another accelerator.
+
+    `source` is the digest of the pod template that `before` was read from: of another one nothing
+    is made.
+    """
+
+    before: PodTemplate
+    after: PodTemplate
+    annotations: Mapping[str, str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """One change to one workload; labels that are not named stay, those with None are removed.
 
     `rests_on` is the workload's description (`Workload.labels`) on which the change was
     decided: where that reads otherwise by now, the change is decided anew, not sent again.
     It is sent only if the servers that it makes room for could be given what they grow by.
+    `primary` is set where a sibling of it is made, from `birth`, or, without one, removed.
     """
 
     ref: WorkloadRef
@@ -180,6 +214,13 @@ class Patch:
     rests_on: Mapping[str, str] | None = None
     makes_room_for: tuple[str, ...] = ()
     change: TemplateChange | None = None
+    birth: Birth | None = None
+    primary: WorkloadRef | None = None
+
+    @property
+    def removes(self) -> bool:
+        """Whether the workload itself goes."""
+        return self.primary is not None and self.birth is None
 
 
 @dataclass(frozen=True, slots=True)

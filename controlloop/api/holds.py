@@ -50,6 +50,10 @@ class HoldReason(StrEnum):
     SWITCHING = "switching"
     SWITCH_FAILED = "switch-failed"
     SWITCH_NO_ROOM = "switch-no-room"
+    # Siblings: several accelerators at once.
+    SIBLING_SELECTOR = "sibling-selector"
+    SIBLING_FAILED = "sibling-failed"
+    SIBLING_ALONE = "sibling-alone"
     # Optimization.
     NO_CANDIDATE = "no-candidate"
     NO_CAPACITY = "no-capacity"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from controlloop.api.holds import Hold
@@ -69,6 +69,17 @@ class QuotaShare:
 
 
 @dataclass(frozen=True, slots=True)
+class Kinship:
+    """What makes a Deployment a sibling: the loop made it beside the one with uid `owner`.
+
+    `source` is the digest of the owner's pod template that it was made from.
+    """
+
+    owner: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """A managed Deployment as it stands, in the words of its labels and annotations.
 
@@ -77,7 +88,8 @@ class Workload:
     metric source is configured. `holds`: what its own description forbids (bad labels, a
     rollout, a pause, another scaler). `rollable`: what a change of its pods rests on, None where
     only its replicas can change. `replicas_by`, `allocation_by`: who set replicas, accelerator
-    and batch last, None where that is not known. `quotas`: those on its cards.
+    and batch last, None where that is not known. `quotas`: those on its cards. `kinship`: whose
+    sibling it is, None where it is none.
     """
 
     ref: WorkloadRef
@@ -100,6 +112,7 @@ class Workload:
     replicas_by: Author | None = None
     allocation_by: Author | None = None
     quotas: tuple[QuotaShare, ...] = ()
+    kinship: Kinship | None = None
 
 
 NOT_COLLECTED: Final = Missing("not collected")
@@ -129,6 +142,8 @@ class Signals:
 class ServerObservation:
     """One server: its workload, its signals, and what the evidence forbids in this cycle.
 
+    `siblings` are Deployments that the loop made beside its workload, each on another accelerator,
+    in order of name; the signals are those of all pods, the workload's and theirs.
     `intervention`: what somebody else set that is left alone for now. `unplaced`: pods for which no
     node was found for so long that they are not counted on.
     """
@@ -138,6 +153,7 @@ class ServerObservation:
     holds: tuple[Hold, ...] = ()
     intervention: Intervention | None = None
     unplaced: int = 0
+    siblings: tuple[Workload, ...] = ()
 
     @property
     def name(self) -> str:
@@ -146,8 +162,13 @@ class ServerObservation:
 
     @property
     def all_holds(self) -> tuple[Hold, ...]:
-        """Holds of the workload's own description, then those of the evidence."""
-        return self.workload.holds + self.holds
+        """Holds of the workload's own description, of its siblings', then those of the evidence."""
+        theirs = tuple(
+            replace(hold, detail=f"{each.ref}: {hold.detail}")
+            for each in self.siblings
+            for hold in each.holds
+        )
+        return self.workload.holds + theirs + self.holds
 
 
 @dataclass(frozen=True, slots=True)

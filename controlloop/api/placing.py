@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from controlloop.api.cards import Cards
 from controlloop.api.node_cards import NodeCards
@@ -44,7 +44,7 @@ def room_of(observation: Observation) -> Room | None:
     """What the nodes leave; None where cards were not counted on nodes."""
     if observation.nodes is None:
         return None
-    waiting = {each.name: _waiting(each.workload) for each in observation.servers}
+    waiting = {each.name: unplaced_replicas(each.workload) for each in observation.servers}
     return Room(observation.nodes, waiting, observation.elastic)
 
 
@@ -73,6 +73,27 @@ def place(
     return {ask.server: _fill(free, ask, room) for ask in sorted(growth, key=_order)}
 
 
+def less(
+    nodes: tuple[NodeCards, ...], cards: Cards, replicas: int, elastic: Collection[str] = ()
+) -> tuple[NodeCards, ...]:
+    """The nodes without the cards that so many replicas, which wait for a node, are to have."""
+    left = replicas if cards.card_type not in elastic and cards.count > 0 else 0
+    free = {at: each.free for at, each in enumerate(nodes) if each.card_type == cards.card_type}
+    for at in sorted(free, key=lambda each: free[each]):
+        here = min(free[at] // max(cards.count, 1), left)
+        free[at] -= here * cards.count
+        left -= here
+    return tuple(
+        replace(each, free=free[at]) if at in free else each for at, each in enumerate(nodes)
+    )
+
+
+def unplaced_replicas(workload: Workload) -> int:
+    """Replicas that are asked for and are on no node yet."""
+    placed = sum(pod.scheduled and not pod.terminating for pod in workload.pods)
+    return max(workload.replicas - placed, 0)
+
+
 def _fill(free: dict[str, list[int]], ask: Ask, room: Room) -> int:
     """Place as many as fit; takes their cards out of `free`."""
     need = ask.cards.count
@@ -90,8 +111,3 @@ def _fill(free: dict[str, list[int]], ask: Ask, room: Room) -> int:
 
 def _order(ask: Ask) -> tuple[int, int, str]:
     return ask.priority, -ask.cards.count, ask.server
-
-
-def _waiting(workload: Workload) -> int:
-    placed = sum(pod.scheduled and not pod.terminating for pod in workload.pods)
-    return max(workload.replicas - placed, 0)

@@ -102,6 +102,8 @@ class Rollable:
         switch: the one under way.
         failure: that of the last switch.
         displaced: values of slots that the template in force replaced, to be put back.
+        digest: of its whole pod template, equal for equal templates.
+        clash: why a sibling's pods could not be told from its own; "" where they can.
 
     """
 
@@ -114,3 +116,5 @@ class Rollable:
     switch: SwitchRecord | None = None
     failure: SwitchFailure | None = None
     displaced: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    clash: str = ""

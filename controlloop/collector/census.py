@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from controlloop.api.observation import Pod, Workload
 from controlloop.collector.fleet import PodKey
@@ -56,6 +57,7 @@ def take_census(
     reporting: Iterable[PodKey],
     now: float,
     window_s: float,
+    kinship: Mapping[WorkloadKey, WorkloadKey] = MappingProxyType({}),
 ) -> dict[WorkloadKey, Census]:
     """The census of each workload.
 
@@ -65,6 +67,7 @@ def take_census(
         reporting: every pod with samples in the window.
         now: the time that the window ends at, seconds since the epoch.
         window_s: its length, seconds.
+        kinship: whose sibling a Deployment is: its pods are among the other's.
 
     """
     everybody = tuple(workloads)
@@ -77,7 +80,8 @@ def take_census(
         if known.gone_at is not None:
             former.setdefault(known.workload, {})[known.pod] = None
     for pod in sorted(set(reporting) - present):
-        owner = _owner_by_name(pod)
+        named = _owner_by_name(pod)
+        owner = kinship.get(named, named)
         if owner in managed:
             former.setdefault(owner, {})[pod] = None
     restarted = {

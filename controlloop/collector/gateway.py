@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from controlloop.api.observation import Workload
 from controlloop.api.readings import Missing, Present, Reading, Stale
@@ -21,6 +22,7 @@ def gateway_rates(
     options: GatewayOptions,
     workloads: Sequence[Workload],
     window: Window,
+    kinship: Mapping[WorkloadKey, WorkloadKey] = MappingProxyType({}),
 ) -> dict[WorkloadKey, Reading]:
     """The arrival rate of each workload, requests/s.
 
@@ -28,6 +30,14 @@ def gateway_rates(
     to the one whose server it names. Endpoints of the gateway are added up. A series that
     appears later than others of its endpoint was made by its first request, so before it there
     was none.
+
+    Args:
+        series: what the gateway counted.
+        options: how its labels are called.
+        workloads: who may own them.
+        window: the time that is looked at.
+        kinship: whose sibling a Deployment is: what names the one counts for the other.
+
     """
     by_server = {workload.server: workload_key(workload) for workload in workloads}
     managed = {workload_key(workload) for workload in workloads}
@@ -41,6 +51,7 @@ def gateway_rates(
         for one in endpoint:
             name = one.label(options.server_label)
             deployment = (one.label(options.namespace_label), name)
+            deployment = kinship.get(deployment, deployment)
             owner = deployment if deployment in managed else by_server.get(name)
             if owner is not None:
                 owned.setdefault(owner, []).append(one)

@@ -43,6 +43,8 @@ class CollectorOptions:
         namespace_label: the label of the series that names the pod's namespace.
         pod_label: the label of the series that names the pod.
         gateway: the arrival counter of a gateway; None: there is none.
+        siblings: Deployments that the loop made beside a server's own are part of the server;
+            without, each is a workload of its own.
 
     """
 
@@ -57,6 +59,7 @@ class CollectorOptions:
     namespace_label: str = "namespace"
     pod_label: str = "pod"
     gateway: GatewayOptions | None = None
+    siblings: bool = False
 
 
 class CapacitySource(StrEnum):

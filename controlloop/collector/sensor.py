@@ -15,6 +15,7 @@ from controlloop.collector.capacity import read_capacity
 from controlloop.collector.census import Census, take_census
 from controlloop.collector.dialects import Vocabulary, vocabulary_of
 from controlloop.collector.evidence import holds_of
+from controlloop.collector.families import Family, families, kin
 from controlloop.collector.fleet import Fleet, ask, selectors
 from controlloop.collector.gateway import gateway_rates
 from controlloop.collector.memory import Memory, WorkloadKey, remember, workload_key
@@ -78,11 +79,13 @@ class FleetSensor:
         cards = None if counted is None else counted.cards
         nodes = None if counted is None else counted.nodes
         elastic = () if counted is None else counted.elastic
+        found = families(workloads, joined=self._options.siblings)
         if self._source is None:
-            servers = self._placed([observe_labels(one) for one in workloads], now)
+            labels = [replace(observe_labels(one.primary), siblings=one.siblings) for one in found]
+            servers = self._placed(labels, now)
             return Observation(now, servers, cards, nodes=nodes, elastic=elastic)
         fleet = ask(self._source, self._words, self._options, now, deadline)
-        servers = self._placed(self._measure(workloads, fleet, now), now)
+        servers = self._placed(self._measure(found, fleet, now), now)
         problem, notes = fleet.problem, _notes(fleet)
         return Observation(now, servers, cards, problem, notes, nodes, elastic)
 
@@ -93,28 +96,29 @@ class FleetSensor:
         return tuple(without_unplaced(one, now, after_s) for one in _in_order(servers))
 
     def _measure(
-        self, workloads: Sequence[Workload], fleet: Fleet, now: float
+        self, found: Sequence[Family], fleet: Fleet, now: float
     ) -> tuple[ServerObservation, ...]:
-        options = self._options
+        options, kinship = self._options, kin(found)
+        workloads = [one.whole for one in found]
         window = Window(now, options.window_s, options.stale_after_s)
         self._memory = remember(self._memory, workloads, now, options.window_s)
-        census = take_census(workloads, self._memory, fleet.pods(), now, options.window_s)
-        gateway = _gateway(fleet, options, workloads, window)
+        census = take_census(workloads, self._memory, fleet.pods(), now, options.window_s, kinship)
+        gateway = _gateway(fleet, options, workloads, window, kinship)
         return tuple(
             _server(
-                workload,
+                one,
                 fleet,
                 self._words,
-                census[workload_key(workload)],
+                census[workload_key(one.primary)],
                 window,
-                gateway.get(workload_key(workload)),
+                gateway.get(workload_key(one.primary)),
             )
-            for workload in workloads
+            for one in found
         )
 
 
 def _server(
-    workload: Workload,
+    family: Family,
     fleet: Fleet,
     words: Vocabulary,
     census: Census,
@@ -122,11 +126,16 @@ def _server(
     gateway: Reading | None,
 ) -> ServerObservation:
     signals, evidence = read_server(fleet, words, census, window, gateway)
-    return ServerObservation(workload, signals, holds_of(signals, evidence))
+    holds = holds_of(signals, evidence)
+    return ServerObservation(family.primary, signals, holds, siblings=family.siblings)
 
 
 def _gateway(
-    fleet: Fleet, options: CollectorOptions, workloads: Sequence[Workload], window: Window
+    fleet: Fleet,
+    options: CollectorOptions,
+    workloads: Sequence[Workload],
+    window: Window,
+    kinship: Mapping[WorkloadKey, WorkloadKey],
 ) -> Mapping[WorkloadKey, Reading]:
     """Arrivals by the gateway's counter; empty where none is configured."""
     if options.gateway is None:
@@ -134,7 +143,7 @@ def _gateway(
     if fleet.gateway is None:
         missing = Missing(fleet.gateway_problem or "no answer")
         return {workload_key(workload): missing for workload in workloads}
-    return gateway_rates(fleet.gateway, options.gateway, workloads, window)
+    return gateway_rates(fleet.gateway, options.gateway, workloads, window, kinship)
 
 
 def _in_order(servers: Sequence[ServerObservation]) -> tuple[ServerObservation, ...]:

@@ -36,7 +36,7 @@ from controlloop.composition.recording import (
 from controlloop.composition.sensor import build_past, build_sensor
 from controlloop.composition.source import build_source
 from controlloop.composition.state import build_attention, build_stores
-from controlloop.composition.switching import live_templates, with_moves
+from controlloop.composition.switching import live_templates, with_mixes, with_moves
 from controlloop.cycle import Parts
 from controlloop.daemon.recorder import Recorder
 from controlloop.daemon.runner import Runner
@@ -102,7 +102,12 @@ def build_daemon(
         sensor=AttentiveSensor(build_sensor(settings, cluster, clock), attention),
         estimator=build_estimator(settings, stores[ESTIMATOR]),
         forecaster=build_forecaster(settings, stores[FORECASTER], build_past(settings, clock)),
-        policy=with_moves(settings, build_policy(settings, stores[POLICY]), planner, templates),
+        policy=with_mixes(
+            settings,
+            with_moves(settings, build_policy(settings, stores[POLICY]), planner, templates),
+            planner,
+            templates,
+        ),
         optimizer=planner,
         actuator=AttentiveActuator(actuator, attention),
         explainer=planner,

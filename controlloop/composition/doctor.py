@@ -45,6 +45,7 @@ def build_doctor(settings: Settings, config: Path, choice: ClusterChoice) -> Doc
         kinds=scale_targets(settings),
         objects=settings.data.namespace if settings.data.source == "crds" else "",
         watches=settings.cluster.watch,
+        siblings=settings.actuator.siblings,
     )
     queries = sensor.queries if settings.prometheus.url else {}
     timeout_s = settings.cluster.request_timeout_s

@@ -64,6 +64,7 @@ def build_planner(settings: Settings, clock: Clock) -> Planner:
         time_limit_s=chosen.time_limit_s,
         gap=chosen.gap,
         confidence=settings.estimator.confidence,
+        siblings=settings.actuator.siblings,
     )
 
 

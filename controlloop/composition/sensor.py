@@ -72,4 +72,5 @@ def _collector_options(settings: Settings) -> CollectorOptions:
         )
         if gateway.selector
         else None,
+        siblings=settings.actuator.siblings,
     )

@@ -8,10 +8,14 @@ from typing import Final
 from controlloop.actuator.switching import SwitchOptions
 from controlloop.actuator.templates import AcceleratorTemplate, BatchForm, Templates
 from controlloop.api.specs_template import TemplateSpec
+from controlloop.optimizer.needs import replicas_needed
+from controlloop.optimizer.planner import Planner
 from controlloop.protocols import Optimizer, Policy, Source
 from controlloop.runtime_controller.source import CustomResourceSource
 from controlloop.settings.templates import TemplateSettings
 from controlloop.settings.tree import Settings
+from controlloop.stability.mix_choice import MixOptions
+from controlloop.stability.mixing import MixingPolicy
 from controlloop.stability.moving import MoveOptions, MovingPolicy
 from controlloop.stability.windows import UNLIMITED
 
@@ -62,6 +66,26 @@ def with_moves(
         batches=chosen.switch_batches,
     )
     return MovingPolicy(policy, options, optimizer.solve, live)
+
+
+def with_mixes(
+    settings: Settings, policy: Policy, planner: Planner, live: LiveTemplates | None = None
+) -> Policy:
+    """The policy; where siblings are on, it lets servers run on several accelerators at once."""
+    chosen = settings.actuator
+    if not chosen.siblings or not (chosen.templates or live is not None):
+        return policy
+    options = MixOptions(
+        accelerators=frozenset(chosen.templates),
+        margin=chosen.switch_margin,
+        cycles=chosen.switch_cycles,
+        unlimited=settings.optimizer.solver == UNLIMITED,
+        batches=chosen.switch_batches,
+        even=chosen.sibling_spread == "even",
+        startup_s=chosen.switch_startup_s,
+        backoff_s=chosen.switch_backoff_s,
+    )
+    return MixingPolicy(policy, options, planner.mixes, replicas_needed, live)
 
 
 def _of_object(spec: TemplateSpec) -> AcceleratorTemplate:

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from controlloop.api.observation import Observation
+from controlloop.api.observation import Observation, Workload
 from controlloop.api.replicas import FloatArray, IntArray
 from controlloop.errors import ControlLoopError
 from controlloop.forecast.checkpoint import Kept, decode
@@ -43,16 +43,15 @@ def warm(
 
     The last slots are gone through as if they had been seen, so that predictors are scored.
     """
-    workloads = [one.workload for one in observation.servers]
     step_s = lane.book.step_s
     # The newest slot is what is measured now.
     recent_slots = min(RECENT_SLOTS - 1, int(span_s // step_s))
-    names = [one.server for one in workloads]
+    names = [one.name for one in observation.servers]
     problem = fill_far(lane, past, span_s, now, observation, names)
     if problem:
         return problem
     try:
-        near = past.rates_rps(now - step_s, workloads, max(recent_slots, 1), step_s)
+        near = past.rates_rps(now - step_s, _asked(observation), max(recent_slots, 1), step_s)
     except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
         return _unknown(error)
     columns = _table(names, near, max(recent_slots, 1)).T
@@ -78,14 +77,18 @@ def fill_far(
     names: Sequence[str],
 ) -> tuple[str, ...]:
     """Fill the long means of a lane whose rows are the servers `names`; a remark if it failed."""
-    workloads = [one.workload for one in observation.servers]
     end, slots = now // LONG_SLOT_S * LONG_SLOT_S, max(int(span_s // LONG_SLOT_S), 1)
     try:
-        far = past.rates_rps(end, workloads, slots, LONG_SLOT_S)
+        far = past.rates_rps(end, _asked(observation), slots, LONG_SLOT_S)
     except Exception as error:  # noqa: BLE001 - the past is a help, and no reason to fail
         return _unknown(error)
     lane.book.fill_long(end, _table(names, far, slots))
     return ()
+
+
+def _asked(observation: Observation) -> list[Workload]:
+    """All workloads: what a sibling served in the past was its server's load, too."""
+    return [each for one in observation.servers for each in (one.workload, *one.siblings)]
 
 
 def _unknown(error: Exception) -> tuple[str, ...]:

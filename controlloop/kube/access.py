@@ -72,6 +72,7 @@ class Needs:
         kinds: what is managed besides Deployments.
         objects: namespace of the custom resources that are read; "" where none are.
         watches: whether lists are followed by watches.
+        siblings: whether Deployments are made and removed.
 
     """
 
@@ -85,6 +86,7 @@ class Needs:
     kinds: Sequence[Resource] = ()
     objects: str = ""
     watches: bool = True
+    siblings: bool = False
 
 
 def rights(needs: Needs) -> Iterator[Right]:
@@ -96,6 +98,11 @@ def rights(needs: Needs) -> Iterator[Right]:
             yield Right(DEPLOYMENTS, "patch", "no decision can be made real", namespace)
             again = "a patch that met a conflict is not tried again"
             yield Right(DEPLOYMENTS, "get", again, namespace, essential=False)
+        if needs.writes and needs.siblings:
+            single = "no server can run on several accelerators"
+            yield Right(DEPLOYMENTS, "create", single, namespace, essential=False)
+            left = "what is left of a sibling, with no pods, is not removed"
+            yield Right(DEPLOYMENTS, "delete", left, namespace, essential=False)
         for kind in needs.kinds:
             yield from _scaled(kind, needs, namespace)
         other = "a Deployment that it scales is not recognised, and both scale it"

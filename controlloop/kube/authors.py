@@ -32,6 +32,11 @@ def allocation_author(metadata: Object, ours: str) -> Author | None:
     return _author(metadata, ours, [each for each in _entries(metadata) if _allocation(each)])
 
 
+def is_author(metadata: Object, manager: str) -> bool:
+    """Whether `manager` set the replicas, or the allocation, of the object as it is."""
+    return any(each["manager"] == manager for each in _entries(metadata))
+
+
 def _author(metadata: Object, ours: str, entries: Iterable[Object]) -> Author | None:
     """Of several, all of whom agree on the value, ourselves; else who wrote last."""
     found = sorted(entries, key=lambda each: (each["manager"] == ours, each.get("time") or ""))

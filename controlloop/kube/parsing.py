@@ -11,6 +11,7 @@ from controlloop.api.labels import ALLOCATION
 from controlloop.api.observation import Pod, Workload, WorkloadRef
 from controlloop.kube.authors import allocation_author, replicas_author
 from controlloop.kube.description import describe
+from controlloop.kube.kinship import kinship_of
 from controlloop.kube.pod_template import read_rollable
 
 Object = Mapping[str, Any]
@@ -62,6 +63,7 @@ def parse_workload(
         rollable=rollable,
         replicas_by=replicas_author(metadata, manager),
         allocation_by=allocation_author(metadata, manager),
+        kinship=kinship_of(metadata, manager),
     )
 
 

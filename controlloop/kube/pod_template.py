@@ -22,6 +22,7 @@ from controlloop.api.switching import (
     SwitchRecord,
 )
 from controlloop.errors import InputError
+from controlloop.kube.kinship import clash_of, template_digest
 
 Object = Mapping[str, Any]
 T = TypeVar("T")
@@ -60,6 +61,8 @@ def read_rollable(
         switch=record,
         failure=failure,
         displaced=displaced or {},
+        digest=template_digest(spec.get("template") or {}),
+        clash=clash_of(spec),
     )
     holds = tuple(notes.holds)
     if record is not None:

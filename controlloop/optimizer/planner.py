@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from controlloop.api.decision import Problem
+from controlloop.api.candidates import Candidates
+from controlloop.api.cards import CardCounter
+from controlloop.api.decision import Problem, ServerConstraint
 from controlloop.api.explanation import Explanation
 from controlloop.api.solution import Solution
-from controlloop.api.system import OptimizerOptions, System
+from controlloop.api.system import Allocation, OptimizerOptions, System
 from controlloop.clock import Clock, SystemClock
 from controlloop.optimizer.asked import answer_of
 from controlloop.optimizer.candidates import build_candidates
@@ -41,6 +43,7 @@ class Planner:
         time_limit_s: time limit of exact solvers where the options give none, s.
         gap: gap that is good enough where the options give none, relative.
         confidence: as of the options, where those give none.
+        siblings: whether others make a server run on several accelerators, which `mixes` finds.
 
     """
 
@@ -53,7 +56,10 @@ class Planner:
         time_limit_s: float | None = None,
         gap: float | None = None,
         confidence: float = 0.0,
+        *,
+        siblings: bool = False,
     ) -> None:
+        self._siblings = siblings
         self._solver = solver
         self._time_limit_s, self._gap = time_limit_s, gap
         self._confidence = confidence
@@ -66,21 +72,10 @@ class Planner:
         started = self._clock.monotonic()
         system, bounds = self._careful(problem.system), problem.constraints
         # A Deployment runs on one accelerator: a part of a mix alone would be too few replicas.
-        options = replace(
-            system.options.limited_by(self._time_limit_s, self._gap),
-            heterogeneous=False,
-            solver=self._solver or system.options.solver,
-        )
+        options = self._options(system, heterogeneous=False)
         solver = self._solvers.create(options.solver_name)
-        keeping = {name for name, each in bounds.items() if each.keep}
-        kept = {each.name: each.current for each in system.servers if each.name in keeping}
-        free = tuple(each for each in system.servers if each.name not in keeping)
-        candidates = build_candidates(
-            replace(system, servers=free),
-            self._model_of,
-            rule=DemandRule.LOOP,
-            constraints=bounds,
-        )
+        kept = _kept(system, bounds)
+        candidates = self._candidates(system, bounds, kept)
         if solver.name == UnlimitedSolver.name:
             solution = answer_of(solver, candidates, system.capacity, options)
         else:
@@ -89,8 +84,44 @@ class Planner:
         return replace(
             solution,
             allocations={**solution.allocations, **kept},
-            message=_message(solution, system.options),
+            message=self._message(solution, system.options),
             seconds=self._clock.monotonic() - started,
+        )
+
+    def mixes(self, problem: Problem) -> Solution:
+        """What would be best if a server could run on several accelerators at once.
+
+        It is only to be looked at: what runs is a candidate like any other, and a server of lower
+        priority may get less than it has.
+        """
+        system, bounds = self._careful(problem.system), problem.constraints
+        options = self._options(system, heterogeneous=True)
+        kept = _kept(system, bounds)
+        taken = CardCounter(system).used(kept)
+        capacity = {kind: max(cards - taken[kind], 0) for kind, cards in system.capacity.items()}
+        candidates = self._candidates(system, bounds, kept)
+        solver = self._solvers.create(options.solver_name)
+        return answer_of(solver, candidates, capacity, options)
+
+    def _options(self, system: System, *, heterogeneous: bool) -> OptimizerOptions:
+        return replace(
+            system.options.limited_by(self._time_limit_s, self._gap),
+            heterogeneous=heterogeneous,
+            solver=self._solver or system.options.solver,
+        )
+
+    def _candidates(
+        self,
+        system: System,
+        bounds: Mapping[str, ServerConstraint],
+        kept: Mapping[str, Allocation],
+    ) -> Candidates:
+        free = tuple(each for each in system.servers if each.name not in kept)
+        return build_candidates(
+            replace(system, servers=free),
+            self._model_of,
+            rule=DemandRule.LOOP,
+            constraints=bounds,
         )
 
     def explain(
@@ -125,14 +156,22 @@ class Planner:
 
         return explain_servers(solved, servers, resolve if shadow_prices else None)
 
+    def _message(self, solution: Solution, options: OptimizerOptions) -> str:
+        if not options.heterogeneous or self._siblings:
+            return solution.message
+        note = (
+            "each server runs on one accelerator: the loop cannot make heterogeneous answers real"
+            " without actuator.siblings"
+        )
+        return "; ".join(each for each in (solution.message, note) if each)
+
     def _careful(self, system: System) -> System:
         """`system` with the confidence that it is planned with."""
         confidence = system.options.confidence or self._confidence
         return replace(system, options=replace(system.options, confidence=confidence))
 
 
-def _message(solution: Solution, options: OptimizerOptions) -> str:
-    if not options.heterogeneous:
-        return solution.message
-    note = "each server runs on one accelerator: the loop cannot make heterogeneous answers real"
-    return "; ".join(each for each in (solution.message, note) if each)
+def _kept(system: System, bounds: Mapping[str, ServerConstraint]) -> Mapping[str, Allocation]:
+    """What the servers run that keep it in any case."""
+    keeping = {name for name, each in bounds.items() if each.keep}
+    return {each.name: each.current for each in system.servers if each.name in keeping}

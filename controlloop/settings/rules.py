@@ -92,6 +92,9 @@ def _of_stability(settings: Settings) -> Iterator[Problem]:
 def _of_actuator(settings: Settings) -> Iterator[Problem]:
     chosen = settings.actuator
     yield from _of_state("actuator", chosen.state_file, chosen.state_config_map)
+    if chosen.siblings and not (chosen.templates or chosen.object_templates):
+        rule = "needs actuator.templates, or object_templates: nothing else makes siblings real"
+        yield Problem("actuator.siblings", rule, "true")
 
 
 def _of_config_maps(settings: Settings) -> Iterator[Problem]:

@@ -225,6 +225,17 @@ class ActuatorSettings(Section):
         "servers with a template may change their maximum batch, too",
         off="false",
     )
+    siblings: bool = _setting(
+        False,  # noqa: FBT003 - a default
+        "servers may run on several accelerators at once, where the optimizer data has "
+        "`heterogeneous`: Deployments are made for that and removed; see docs/siblings.md",
+        off="false: each server runs on one",
+    )
+    sibling_spread: Literal["even", "capacity"] = _setting(
+        "even",
+        "how requests reach the replicas of such a server: `even`, as a Service spreads them, or "
+        "by `capacity`, as a gateway does that looks at load",
+    )
     maintenance_file: str = _setting(
         "",
         "file that stops all writes to the fleet while it is there; its text is the reason. "

@@ -26,7 +26,8 @@ from controlloop.stability.deciding import is_elsewhere
 Trial = Callable[[Problem], Solution]
 """Solves a problem whose answer is only looked at."""
 
-_NO_LIMIT: Final = 2**31 - 1
+NO_LIMIT: Final = 2**31 - 1
+"""Of a hold that forbids nothing but a move: of replicas it lets be as many as may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class MovingPolicy:
         found = {}
         for each in situation.observation.servers:
             name, workload, wish = each.name, each.workload, self._wishes.get(each.name)
-            if problem.holds.get(name):
+            if problem.holds.get(name) or each.siblings:
                 continue
             if not _could_switch(workload, accelerators, situation.now):
                 continue
@@ -206,7 +207,7 @@ class MovingPolicy:
                     f" {one.card_type} are free"
                 )
                 # It forbids nothing but the move: of replicas it lets be as many as may be.
-                hold = Hold(HoldReason.SWITCH_NO_ROOM, Forbids.INCREASE, detail, _NO_LIMIT)
+                hold = Hold(HoldReason.SWITCH_NO_ROOM, Forbids.INCREASE, detail, NO_LIMIT)
                 holds[name] = (*holds.get(name, ()), hold)
                 continue
             surges[name] = surge

@@ -26,6 +26,7 @@ class Rejection(StrEnum):
     TIME_BACKWARDS = "time-backwards"
     FROZEN = "frozen"
     CHANGING = "changing"
+    MIXED = "mixed"
     BATCH_UNKNOWN = "batch-unknown"
     UNKNOWN_PAIR = "unknown-pair"
     UNPREDICTABLE = "unpredictable"

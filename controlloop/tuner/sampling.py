@@ -84,6 +84,9 @@ class Sampler:
     ) -> Measurement | Rejection:
         if now - current.changed_at < self._window_s or _is_incoherent(server):
             return Rejection.CHANGING
+        if server.siblings:
+            # The means are those of several accelerators: they tell of no single pair.
+            return Rejection.MIXED
         unusable = _unusable(server.signals)
         if unusable is not None:
             return unusable

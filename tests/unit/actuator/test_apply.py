@@ -13,10 +13,18 @@ from controlloop.actuator.apply import ClusterActuator
 from controlloop.actuator.maintenance import MaintenanceSwitch
 from controlloop.actuator.options import ActuatorOptions, Mode
 from controlloop.api.conditions import Condition, ConditionChange
-from controlloop.api.decision import Patch, PatchOutcome, PatchStatus, Plan, Refusal
+from controlloop.api.decision import (
+    Birth,
+    Patch,
+    PatchOutcome,
+    PatchStatus,
+    Plan,
+    Refusal,
+)
 from controlloop.api.holds import Forbids, Hold, HoldReason
 from controlloop.api.node_cards import CountedCards
 from controlloop.api.observation import Workload, WorkloadRef
+from controlloop.api.switching import PodTemplate
 from controlloop.clock import Deadline, ManualClock
 from controlloop.errors import (
     ClusterError,
@@ -390,3 +398,57 @@ def test_a_condition_that_cannot_be_written_harms_nothing(cluster: MemoryCluster
     cluster.faults["a"] = ForbiddenError("no")
     changes = said_of(cluster, "a"), said_of(cluster, "b")
     assert [name for name, _ in conditions_written(cluster, *changes)] == ["b"]
+
+
+def a_birth(cluster: MemoryCluster) -> Patch:
+    primary = cluster.add("a", 4).ref
+    birth = Birth(PodTemplate("engine"), PodTemplate("engine"), {}, "digest")
+    ref = WorkloadRef("llm", "a-h100")
+    return Patch(ref, "a", 0, 3, {}, "it saves", birth=birth, primary=primary)
+
+
+def a_removal(cluster: MemoryCluster) -> Patch:
+    patch = a_patch(cluster, "a-h100", 0, 0)
+    return replace(patch, server="a", primary=cluster.add("a", 4).ref)
+
+
+def test_a_sibling_is_made_with_what_grows_and_removed_with_what_shrinks(
+    cluster: MemoryCluster,
+) -> None:
+    made: list[str] = []
+    cluster.before_patch = lambda patch: made.append(patch.ref.name)
+    removal, birth = a_removal(cluster), replace(a_birth(cluster), ref=WorkloadRef("llm", "new"))
+    applied(cluster, removal, a_patch(cluster, "down", 4, 2), birth, a_patch(cluster, "up", 1, 2))
+    assert set(made[:2]) == {"new", "up"}
+    assert set(made[2:]) == {"a-h100", "down"}
+
+
+def test_what_becomes_of_a_sibling_is_told_on_its_primary(cluster: MemoryCluster) -> None:
+    applied(cluster, replace(a_removal(cluster), reason="no pod of it is left"))
+    told = "Deployment llm/a-h100: no pod of it is left"
+    assert cluster.events == [("a", "SiblingRemoved", told)]
+
+
+@pytest.mark.parametrize("make", [a_birth, a_removal])
+def test_a_sibling_that_is_not_as_it_was_seen_is_decided_anew_and_the_owner_is_told(
+    cluster: MemoryCluster, make: Callable[[MemoryCluster], Patch]
+) -> None:
+    patch = make(cluster)
+    cluster.faults["a-h100"] = ConflictError("already exists")
+    (outcome,) = applied(cluster, patch)
+    assert (outcome.status, outcome.error) == (PatchStatus.NOT_SENT, "ConflictError")
+    assert len(cluster.timeouts_s) == 1
+    ((name, reason, message),) = cluster.events
+    assert (name, reason) == ("a", "ChangeFailed")
+    assert "llm/a-h100 is not" in message
+
+
+@pytest.mark.parametrize("make", [a_birth, a_removal])
+def test_no_sibling_is_made_or_removed_without_the_lease_or_in_a_dry_run(
+    cluster: MemoryCluster, make: Callable[[MemoryCluster], Patch]
+) -> None:
+    patch = make(cluster)
+    assert statuses(applied(cluster, patch, left_s=1.0)) == [PatchStatus.NOT_SENT]
+    options = ActuatorOptions(mode=Mode.DRY_RUN)
+    assert statuses(applied(cluster, patch, options=options)) == [PatchStatus.DRY_RUN]
+    assert cluster.timeouts_s == []

@@ -11,8 +11,10 @@ from controlloop.actuator.interventions import InterventionOptions
 from controlloop.actuator.switching import SwitchOptions
 from controlloop.api.decision import Action, PatchStatus
 from controlloop.api.switching import Place
-from controlloop.errors import ControlLoopError, SettingsError
+from controlloop.errors import ControlLoopError, InputError, SettingsError
 from controlloop.rest.server import HttpServer
+from controlloop.stability.mix_choice import MixOptions
+from controlloop.stability.mixing import MixingPolicy
 from controlloop.stability.moving import MoveOptions, MovingPolicy
 
 # --- actuator, lease
@@ -81,6 +83,38 @@ def test_actuator_switches(stand: Any) -> None:
     slots = parts.actuator._actuator._options.templates["L4"].slots(Place("L4", 64, 2))
     assert slots["argument/max-running-requests"] == "64"
     assert slots["limits/gpu"] == '"1"'
+
+
+@pytest.mark.parametrize("spread", ["even", "capacity"])
+def test_actuator_siblings(stand: Any, spread: str) -> None:
+    given: dict[str, Any] = {
+        "actuator.templates": {"A100": {}, "L4": {}},
+        "actuator.sibling_spread": spread,
+        "actuator.switch_startup_s": 7.0,
+        "actuator.switch_backoff_s": 9.0,
+        "actuator.switch_margin": 0.3,
+        "actuator.switch_cycles": 4,
+        "actuator.switch_batches": False,
+    }
+    assert isinstance(stand.runner(given)._service._cycle._parts.policy, MovingPolicy)
+    parts = stand.runner({**given, "actuator.siblings": True})._service._cycle._parts
+    both = frozenset({"A100", "L4"})
+    assert isinstance(parts.policy, MixingPolicy)
+    assert parts.policy._options == MixOptions(
+        both,
+        margin=0.3,
+        cycles=4,
+        batches=False,
+        even=spread == "even",
+        startup_s=7.0,
+        backoff_s=9.0,
+    )
+    assert parts.sensor._sensor._options.siblings
+
+
+def test_actuator_siblings_need_templates(stand: Any) -> None:
+    with pytest.raises(InputError, match=r"actuator\.siblings: needs actuator\.templates"):
+        stand.runner({"actuator.siblings": True})
 
 
 @pytest.mark.parametrize("wanted", [False, True])

@@ -1,0 +1,107 @@
+"""From what is decided of a server's siblings to patches: made, scaled, removed. Pure.
+
+A sibling is made from its primary's pod template, moved to its accelerator by the templates as a
+switch would move it. It is never lowered to nothing and removed at once: what goes has no pods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+from controlloop.actuator.templates import Templates, moved, why_not_editable
+from controlloop.api import labels as keys
+from controlloop.api.decision import Birth, Decision, Patch, Refusal, SiblingGoal
+from controlloop.api.holds import HoldReason
+from controlloop.api.observation import Workload, WorkloadRef
+from controlloop.api.switching import Place
+
+LONGEST_NAME: Final = 63
+"""Of a label's value: its pods carry the sibling's name."""
+_DIGEST: Final = 6
+_LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_COPIED: Final = (keys.NAME, keys.MODEL, keys.CLASS, keys.CONTAINER)
+
+
+def sibling_steps(
+    decision: Decision, primary: Workload, templates: Templates
+) -> list[Patch | Refusal]:
+    """What becomes of each sibling that is to change, in the order decided."""
+    return [_step(decision.server, goal, primary, templates) for goal in decision.siblings]
+
+
+def sibling_name(primary: str, accelerator: str) -> str:
+    """The name of a Deployment's sibling on an accelerator: always the same, and no other's."""
+    digest = hashlib.sha256(f"{primary}/{accelerator}".encode()).hexdigest()[:_DIGEST]
+    said = re.sub(r"[^a-z0-9]+", "-", accelerator.lower()).strip("-")
+    ending = f"-{said[:20].strip('-')}-{digest}" if said else f"-{digest}"
+    return primary[: LONGEST_NAME - len(ending)].rstrip("-.") + ending
+
+
+def _step(
+    server: str, goal: SiblingGoal, primary: Workload, templates: Templates
+) -> Patch | Refusal:
+    if goal.ref is None:
+        return _made(server, goal, primary, templates)
+    return Patch(
+        ref=goal.ref,
+        server=server,
+        replicas_before=goal.before,
+        replicas=goal.replicas,
+        labels={},
+        reason=goal.reason,
+        primary=primary.ref if goal.gone else None,
+    )
+
+
+def _made(
+    server: str, goal: SiblingGoal, primary: Workload, templates: Templates
+) -> Patch | Refusal:
+    """The patch that makes a sibling, or why there is none."""
+    home = Place(primary.accelerator, primary.max_batch, primary.replicas)
+    there = Place(goal.accelerator, goal.max_batch or primary.max_batch, goal.replicas)
+    rollable = primary.rollable
+    if rollable is None:
+        return Refusal(server, f"a {primary.ref.kind} has no siblings", primary.ref)
+    if rollable.clash:
+        kinds = (str(HoldReason.SIBLING_SELECTOR),)
+        return Refusal(server, f"no sibling: {rollable.clash}", primary.ref, kinds)
+    objection = why_not_editable(rollable.template)
+    for place in (home, there):
+        if place.accelerator not in templates:
+            objection = f"accelerator {place.accelerator!r} has no template"
+    if objection:
+        return Refusal(server, f"no sibling on {goal.accelerator}: {objection}", primary.ref)
+    entering = templates[there.accelerator]
+    # A sibling stays on its accelerator: what its template replaces is never put back.
+    pod, _ = moved(
+        rollable.template,
+        templates[home.accelerator].slots(home),
+        entering.slots(there),
+        rollable.displaced,
+        separate=entering.separate,
+    )
+    labels, annotations = _description(primary, there)
+    return Patch(
+        ref=WorkloadRef(primary.ref.namespace, sibling_name(primary.ref.name, goal.accelerator)),
+        server=server,
+        replicas_before=0,
+        replicas=goal.replicas,
+        labels=labels,
+        reason=goal.reason,
+        birth=Birth(rollable.template, pod, annotations, rollable.digest),
+        primary=primary.ref,
+    )
+
+
+def _description(primary: Workload, there: Place) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Labels and annotations of a sibling: what it serves, as its primary, and what runs it."""
+    said = primary.labels or {}
+    values = {key: said[key] for key in _COPIED if key in said}
+    values |= {keys.MANAGED: "true", keys.ACCELERATOR: there.accelerator}
+    if there.max_batch:
+        values[keys.MAX_BATCH] = str(there.max_batch)
+    fits = {key for key, value in values.items() if _LABEL_VALUE.fullmatch(value)}
+    labels: dict[str, str | None] = {key: values[key] for key in values if key in fits}
+    return labels, {key: value for key, value in values.items() if key not in fits}

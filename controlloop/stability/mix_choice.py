@@ -1,0 +1,316 @@
+"""Which servers are to run on several accelerators, and on how many replicas of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from controlloop.api.cards import CardCounter
+from controlloop.api.decision import Problem, SiblingGoal, Situation
+from controlloop.api.holds import HoldReason
+from controlloop.api.solution import Solution
+from controlloop.api.system import Allocation, PerfParameters, Variant
+from controlloop.stability.choosing import Spot, choices_of
+from controlloop.stability.mix_room import begin, note
+from controlloop.stability.mixes import (
+    Mix,
+    Part,
+    Prices,
+    Standing,
+    needs_by_spot,
+    rest_needed,
+    running,
+    whole,
+)
+from controlloop.stability.moving import NO_LIMIT, Trial
+from controlloop.stability.sibling_targets import SiblingTargets
+from controlloop.stability.windows import NeedsOf
+
+
+@dataclass(frozen=True, slots=True)
+class MixOptions:
+    """When a server may run on several accelerators.
+
+    Attributes:
+        accelerators: those with a template.
+        margin: share of its cost that another mix must save.
+        cycles: so many cycles on end the same accelerators must win.
+        unlimited: whether cards are no matter.
+        batches: whether a sibling may have another maximum batch.
+        even: whether every replica gets as many requests as any other; see `rest_needed`.
+        startup_s: replicas that are not ready after so long are given up.
+        backoff_s: after that no mix is tried for so long, doubled by each further one.
+
+    """
+
+    accelerators: frozenset[str]
+    margin: float = 0.1
+    cycles: int = 5
+    unlimited: bool = False
+    batches: bool = True
+    even: bool = True
+    startup_s: float = 600.0
+    backoff_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A mix that won `cycles` times on end, by what its siblings run on."""
+
+    spots: frozenset[Spot]
+    cycles: int
+
+
+class MixChoice:
+    """Remembers for how long a mix has been the best, and chooses it once that is long enough.
+
+    Args:
+        options: when a server may run on several accelerators.
+        trial: what would be best if servers could.
+        needs_of: sizes loads for an accelerator.
+        memory: what is to become of siblings.
+
+    """
+
+    def __init__(
+        self, options: MixOptions, trial: Trial, needs_of: NeedsOf, memory: SiblingTargets
+    ) -> None:
+        self._options = options
+        self._trial = trial
+        self._needs_of = needs_of
+        self._memory = memory
+        self._wishes: Mapping[str, _Wish] = {}
+
+    def made(
+        self,
+        situation: Situation,
+        problem: Problem,
+        standings: Mapping[str, Standing],
+        accelerators: Collection[str],
+        short: Collection[str],
+    ) -> tuple[Problem, Mapping[str, tuple[SiblingGoal, ...]]]:
+        """The problem less the cards of siblings that are to come, and what is to come.
+
+        What is to go is remembered, and goes from the next cycle on.
+
+        Args:
+            situation: as it is, with all loads whole.
+            problem: without siblings.
+            standings: the servers that are named once.
+            accelerators: those with a template.
+            short: servers that did not get the cards that they needed in the cycle before.
+
+        """
+        problem = self._with_failures(problem, standings, situation.now)
+        free = {
+            name: each
+            for name, each in standings.items()
+            if self._is_free(each, problem, accelerators, situation.now)
+        }
+        choices = self._choices(situation, free, accelerators)
+        better = self._better(situation, problem, free, choices, short) if choices else {}
+        self._wishes = {name: self._wish(name, mix) for name, mix in better.items()}
+        ripe = {
+            name: mix
+            for name, mix in better.items()
+            if self._wishes[name].cycles >= self._options.cycles
+        }
+        begun = begin(problem, free, ripe, unlimited=self._options.unlimited)
+        for name, fewer in begun.leaving.items():
+            self._memory.leave(name, fewer, situation.now)
+        return begun.problem, begun.goals
+
+    def _wish(self, name: str, mix: Mix) -> _Wish:
+        spots, before = frozenset(mix.siblings), self._wishes.get(name)
+        lasts = before is not None and before.spots == spots
+        return _Wish(spots, before.cycles + 1 if before is not None and lasts else 1)
+
+    def _with_failures(
+        self, problem: Problem, standings: Mapping[str, Standing], now: float
+    ) -> Problem:
+        holds = dict(problem.holds)
+        for name, each in standings.items():
+            failure = self._memory.failure(name, now)
+            if failure is not None and not _moves(each, problem):
+                left_s = failure.until - now
+                detail = f"{failure.detail}; no mix is tried for {left_s:.0f} s"
+                holds[name] = (*holds.get(name, ()), note(HoldReason.SIBLING_FAILED, detail))
+        return replace(problem, holds=holds)
+
+    def _is_free(
+        self, each: Standing, problem: Problem, accelerators: Collection[str], now: float
+    ) -> bool:
+        """Whether nothing holds a server, and all its replicas are what they are to be."""
+        workload, name = each.seen.workload, each.seen.name
+        rollable = workload.rollable
+        if each.why or each.held or each.needed is None or rollable is None:
+            return False
+        if any(hold.limit != NO_LIMIT for hold in problem.holds.get(name, ())):
+            return False
+        still = all(
+            one.replicas == each.targets[one.accelerator] == one.ready_replicas
+            for one in each.seen.siblings
+        )
+        runs = workload.replicas > 0 and workload.accelerator in accelerators
+        settled = rollable.settled and rollable.switch is None
+        calm = not _moves(each, problem) and self._memory.failure(name, now) is None
+        return runs and settled and still and calm
+
+    def _choices(
+        self, situation: Situation, free: Mapping[str, Standing], accelerators: Collection[str]
+    ) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
+        """What each server may choose from; the batches that run stay."""
+        system = situation.system
+        loads = {each.name: each.current.load for each in system.servers}
+        perf: dict[str, list[PerfParameters]] = {}
+        for entry in system.perf:
+            perf.setdefault(entry.model, []).append(entry)
+        found = {}
+        for name, each in free.items():
+            workload = each.seen.workload
+            if loads[name].is_empty:
+                continue
+            choices = dict(
+                choices_of(
+                    workload,
+                    loads[name],
+                    perf.get(workload.model, ()),
+                    accelerators,
+                    None,
+                    batches=self._options.batches,
+                )
+            )
+            for one in (workload, *each.seen.siblings):
+                choices[one.accelerator] = (one.max_batch,)
+            if len(choices) > 1:
+                found[name] = choices
+        return found
+
+    def _better(
+        self,
+        situation: Situation,
+        problem: Problem,
+        free: Mapping[str, Standing],
+        choices: Mapping[str, Mapping[str, tuple[int, ...]]],
+        short: Collection[str],
+    ) -> Mapping[str, Mix]:
+        """Mixes other than those that run that save enough, or give what else is not to be had."""
+        solution = self._trial(_whole_problem(situation, problem, free, choices))
+        unserved = {each.server for each in solution.unserved}
+        wanted = {
+            name: siblings
+            for name in choices
+            if name not in unserved
+            and (siblings := _siblings_in(solution, name, free[name])) is not None
+        }
+        spots = {name: {*siblings, *running(free[name])} for name, siblings in wanted.items()}
+        needs = needs_by_spot(situation.system, spots, self._needs_of)
+        prices, found = Prices(situation.system), {}
+        for name, siblings in wanted.items():
+            before, bounds = running(free[name]), problem.constraints[name]
+            now, then = (
+                self._mix(free[name], some, needs, prices, bounds.min_replicas)
+                for some in (before, siblings)
+            )
+            pays = then.cost_per_hour <= now.cost_per_hour * (1.0 - self._options.margin)
+            helps = name in short and then.own < now.own
+            most = bounds.max_replicas
+            beside = sum(before.values())
+            fits = most is None or then.replicas <= most + beside
+            if siblings != before and fits and (pays or helps):
+                found[name] = then
+        return found
+
+    def _mix(
+        self,
+        standing: Standing,
+        siblings: Mapping[Spot, int],
+        needs: Mapping[tuple[str, Spot], float],
+        prices: Prices,
+        least: int,
+    ) -> Mix:
+        seen = standing.seen
+        workload = seen.workload
+        parts = [Part(count, needs.get((seen.name, spot))) for spot, count in siblings.items()]
+        rest = rest_needed(standing.needed or 0.0, parts, even=self._options.even)
+        own = max(whole(rest), least, 1)
+        cost = own * prices.of(workload.model, workload.accelerator) + sum(
+            count * prices.of(workload.model, spot.accelerator) for spot, count in siblings.items()
+        )
+        return Mix(siblings, own, cost)
+
+
+def _moves(standing: Standing, problem: Problem) -> bool:
+    """Whether the server is about to move as a whole."""
+    workload, bounds = standing.seen.workload, problem.constraints[standing.seen.name]
+    return bounds.accelerator != workload.accelerator or bounds.max_batch not in (
+        None,
+        workload.max_batch,
+    )
+
+
+def _whole_problem(
+    situation: Situation,
+    problem: Problem,
+    free: Mapping[str, Standing],
+    choices: Mapping[str, Mapping[str, tuple[int, ...]]],
+) -> Problem:
+    """The problem with the whole loads of those that may choose, and what their siblings run on."""
+    given = {each.name: each for each in situation.system.servers}
+    counter, prices = CardCounter(situation.system), Prices(situation.system)
+    capacity, constraints = dict(problem.system.capacity), dict(problem.constraints)
+    for name, some in choices.items():
+        beside = sum(running(free[name]).values())
+        bounds = constraints[name]
+        most = None if bounds.max_replicas is None else bounds.max_replicas + beside
+        constraints[name] = replace(
+            bounds, accelerator=None, max_batch=None, choices=some, max_replicas=most
+        )
+        for each in free[name].seen.siblings:
+            one = counter.of_replica(each.model, each.accelerator)
+            if one is not None:
+                cards = capacity.get(one.card_type, 0) + one.count * each.replicas
+                capacity[one.card_type] = cards
+    servers = tuple(
+        replace(
+            given[each.name],
+            current=_with_variants(given[each.name].current, free[each.name], prices),
+        )
+        if each.name in choices
+        else each
+        for each in problem.system.servers
+    )
+    system = replace(problem.system, servers=servers, capacity=capacity)
+    return replace(problem, system=system, constraints=constraints)
+
+
+def _with_variants(current: Allocation, standing: Standing, prices: Prices) -> Allocation:
+    siblings = standing.seen.siblings
+    if not siblings:
+        return current
+    variants = tuple(
+        Variant(
+            each.accelerator,
+            each.replicas,
+            each.max_batch,
+            each.replicas * prices.of(each.model, each.accelerator),
+        )
+        for each in (standing.seen.workload, *siblings)
+    )
+    return replace(current, variants=variants)
+
+
+def _siblings_in(solution: Solution, name: str, standing: Standing) -> Mapping[Spot, int] | None:
+    """What of an answer would run beside the server's own accelerator; None: nothing to do here.
+
+    A server without siblings whose answer is one other accelerator moves there as a whole.
+    """
+    found, workload = solution.allocations.get(name), standing.seen.workload
+    if found is None or not (found.variants or standing.seen.siblings):
+        return None
+    parts = found.variants or (found,)
+    return {
+        Spot(each.accelerator, each.max_batch): each.replicas
+        for each in parts
+        if each.replicas and each.accelerator != workload.accelerator
+    }

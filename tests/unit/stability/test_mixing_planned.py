@@ -1,0 +1,312 @@
+"""Several accelerators at once, with the real planner and the real plan on a fleet of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from controlloop.actuator.diff import Means, plan
+from controlloop.actuator.templates import AcceleratorTemplate
+from controlloop.api.cards import CardCounter
+from controlloop.api.decision import Patch, Plan, Refusal, Situation
+from controlloop.api.holds import Forbids, Hold, HoldReason
+from controlloop.api.observation import (
+    Kinship,
+    Observation,
+    Pod,
+    ServerObservation,
+    Workload,
+    WorkloadRef,
+)
+from controlloop.api.switching import PodTemplate, Rollable
+from controlloop.api.system import (
+    Accelerator,
+    Allocation,
+    Load,
+    OptimizerOptions,
+    PerfParameters,
+    Server,
+    ServiceClass,
+    System,
+    Target,
+)
+from controlloop.optimizer.needs import replicas_needed
+from controlloop.optimizer.planner import Planner
+from controlloop.stability.bounds import Bounds, BoundsPolicy
+from controlloop.stability.mix_choice import MixOptions
+from controlloop.stability.mixing import MixingPolicy
+
+CYCLES = 3
+PERIOD_S = 60.0
+BOTH = frozenset({"A100", "H100"})
+TEMPLATES = {name: AcceleratorTemplate(node_selector={"gpu": name}) for name in BOTH}
+ROLLABLE = Rollable(PodTemplate("engine"), digest="first")
+PARAMETERS = (8.0, 0.2, 5.0, 0.005)
+
+
+@dataclass
+class Fleet:
+    """One server; whatever is asked for is ready a cycle later, as far as `starts` lets it."""
+
+    a100: int = 4
+    h100: int = 8
+    h100_cost: float = 60.0
+    rate_rps: float = 60.0
+    replicas: int = 4
+    even: bool = True
+    heterogeneous: bool = True
+    starts: bool = True
+    faster: float = 1.0
+    now: float = 0.0
+    holds: tuple[Hold, ...] = ()
+    rollable: Rollable = ROLLABLE
+    deployments: dict[str, Workload] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    notes: list[HoldReason] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.planner = Planner(solver="milp", siblings=True)
+        self.deployments["chat"] = Workload(
+            WorkloadRef("ns", "chat", "uid-chat", "1"),
+            "chat",
+            "m",
+            "Free",
+            "A100",
+            8,
+            self.replicas,
+            ready_replicas=self.replicas,
+            labels={"inferno.server.name": "chat", "inferno.server.model": "m"},
+        )
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: it remembers nothing."""
+        self.policy = MixingPolicy(
+            BoundsPolicy(Bounds(down_window_s=0)),
+            MixOptions(BOTH, cycles=CYCLES, even=self.even, startup_s=300.0, batches=False),
+            self.planner.mixes,
+            replicas_needed,
+        )
+
+    @property
+    def system(self) -> System:
+        load = Load(self.rate_rps, 128.0, 64.0)
+        primary = self.deployments["chat"]
+        current = Allocation("A100", primary.replicas, 8, 40.0 * primary.replicas, load=load)
+        fast = tuple(each / self.faster for each in PARAMETERS)
+        return System(
+            accelerators=(
+                Accelerator("A100", "A100", 1, 40.0),
+                Accelerator("H100", "H100", 1, self.h100_cost),
+            ),
+            capacity={"A100": self.a100, "H100": self.h100},
+            perf=(
+                PerfParameters("m", "A100", PARAMETERS, 8, 64),
+                PerfParameters("m", "H100", fast, 8, 64),
+            ),
+            classes=(ServiceClass("Free", 100, (Target("m", 12.0, 1000.0),)),),
+            servers=(Server("chat", "m", max_batch=8, current=current),),
+            options=OptimizerOptions(heterogeneous=self.heterogeneous),
+        )
+
+    def cycle(self) -> Plan:
+        """One cycle, its plan carried out; what was asked for before is ready by then."""
+        for name, each in self.deployments.items():
+            ready = each.replicas if self.starts else min(each.replicas, each.ready_replicas)
+            pods = tuple(Pod(f"{name}-{at}", f"{name}-{at}") for at in range(each.replicas))
+            self.deployments[name] = replace(each, ready_replicas=ready, pods=pods)
+        primary = replace(self.deployments["chat"], rollable=self.rollable)
+        siblings = tuple(each for name, each in self.deployments.items() if name != "chat")
+        server = ServerObservation(primary, holds=self.holds, siblings=siblings)
+        seen = Observation(self.now, (server,))
+        holds = {"chat": server.all_holds}
+        situation = Situation(self.now, 0.0, self.system, holds, seen)
+        problem = self.policy.shape(situation)
+        decided = self.policy.steady(problem, self.planner.solve(problem))
+        self.notes = [hold.reason for each in decided.decisions for hold in each.holds]
+        made = plan(decided, seen, Means(TEMPLATES, now=self.now))
+        self.refusals = list(made.refusals)
+        for patch in made.patches:
+            self._carry_out(patch)
+        self.now += PERIOD_S
+        self._check()
+        return made
+
+    def run(self, cycles: int) -> None:
+        for _ in range(cycles):
+            self.cycle()
+
+    def counts(self) -> dict[str, int]:
+        return {each.accelerator: each.replicas for each in self.deployments.values()}
+
+    def capable(self) -> float:
+        """The load's need that ready replicas cover, by what each can do: 1 is all."""
+        system = self.system
+        total = 0.0
+        for each in self.deployments.values():
+            current = replace(system.servers[0].current, accelerator=each.accelerator, replicas=1)
+            alone = replace(system, servers=(replace(system.servers[0], current=current),))
+            total += min(each.ready_replicas, each.replicas) / replicas_needed(alone)["chat"]
+        return total
+
+    def _carry_out(self, patch: Patch) -> None:
+        name = patch.ref.name
+        if patch.removes:
+            assert not self.deployments[name].replicas
+            del self.deployments[name]
+        elif patch.birth is not None:
+            assert name not in self.deployments
+            self.deployments[name] = Workload(
+                replace(patch.ref, uid=f"uid-{name}", resource_version="1"),
+                patch.labels["inferno.server.name"] or "",
+                "m",
+                "Free",
+                patch.labels["inferno.server.allocation.accelerator"] or "",
+                8,
+                patch.replicas,
+                kinship=Kinship("uid-chat", patch.birth.source),
+            )
+        else:
+            before = self.deployments[name]
+            ready = min(before.ready_replicas, patch.replicas)
+            self.deployments[name] = replace(before, replicas=patch.replicas, ready_replicas=ready)
+
+    def _check(self) -> None:
+        taken = CardCounter(self.system)
+        for kind, most in (("A100", self.a100), ("H100", self.h100)):
+            used = sum(
+                one.count * each.replicas
+                for each in self.deployments.values()
+                if (one := taken.of_replica("m", each.accelerator)) and one.card_type == kind
+            )
+            assert used <= most, (kind, self.counts())
+
+
+@pytest.fixture
+def mixed() -> Fleet:
+    """Four of A100, all there are, and of H100 what the load needs besides."""
+    fleet = Fleet()
+    fleet.run(CYCLES + 3)
+    assert fleet.counts()["A100"] == 4
+    assert fleet.counts()["H100"] > 0
+    return fleet
+
+
+def test_what_its_own_accelerator_has_no_cards_for_runs_on_another_beside_it() -> None:
+    fleet = Fleet()
+    assert fleet.capable() < 1
+    fleet.cycle()  # It shows that cards are short.
+    for _ in range(CYCLES):
+        assert fleet.counts() == {"A100": 4}
+        fleet.cycle()
+    assert fleet.counts()["H100"] > 0
+    fleet.cycle()
+    assert fleet.capable() >= 1
+    before = fleet.counts()
+    fleet.run(2 * CYCLES)
+    assert fleet.counts() == before
+
+
+def test_when_demand_falls_the_sibling_goes_and_its_deployment_with_it(mixed: Fleet) -> None:
+    mixed.rate_rps = 30.0
+    for _ in range(4 * CYCLES):
+        mixed.cycle()
+        assert mixed.capable() >= 1
+    assert mixed.counts() == {"A100": 3}
+
+
+def test_cheaper_cards_take_over_part_by_part_and_are_left_again_when_prices_turn() -> None:
+    fleet = Fleet(a100=8, h100=3, h100_cost=20.0, replicas=7)
+    for _ in range(2 * CYCLES + 2):
+        fleet.cycle()
+        assert fleet.capable() >= 1
+    assert fleet.counts()["H100"] == 3
+    assert fleet.counts()["A100"] < 7
+    fleet.h100_cost = 80.0
+    for _ in range(3 * CYCLES + 4):
+        fleet.cycle()
+        assert fleet.capable() >= 1
+    assert "H100" not in fleet.counts()
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_process_that_starts_anew_at_any_step_goes_on_and_never_serves_less(step: int) -> None:
+    fleet = Fleet(a100=8, h100=3, h100_cost=20.0, replicas=7)
+    fleet.run(2 * CYCLES + 2)
+    fleet.h100_cost = 80.0
+    fleet.run(step)
+    fleet.restart()
+    for _ in range(3 * CYCLES + 4):
+        fleet.cycle()
+        assert fleet.capable() >= 1
+    assert "H100" not in fleet.counts()
+
+
+def test_siblings_whose_pods_never_start_are_taken_back_and_not_tried_for_a_while() -> None:
+    fleet = Fleet(starts=False)
+    fleet.run(CYCLES + 1)
+    assert fleet.counts()["H100"] > 0
+    fleet.run(8)
+    assert fleet.counts() == {"A100": 4}
+    assert HoldReason.SIBLING_FAILED in fleet.notes
+    fleet.run(CYCLES + 3)
+    assert fleet.counts() == {"A100": 4}
+
+
+@pytest.mark.parametrize("forbids", [Forbids.DECREASE, Forbids.CHANGE])
+def test_what_is_not_known_takes_no_sibling_away(mixed: Fleet, forbids: Forbids) -> None:
+    before = mixed.counts()
+    mixed.holds = (Hold(HoldReason.SIGNAL_MISSING, forbids, "no metrics"),)
+    mixed.rate_rps = 10.0
+    mixed.heterogeneous = False
+    mixed.run(4 * CYCLES)
+    assert mixed.counts()["H100"] == before["H100"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"heterogeneous": False},
+        {"rollable": replace(ROLLABLE, digest="another")},
+    ],
+)
+def test_what_may_have_no_siblings_any_more_goes_home_first(
+    mixed: Fleet, change: dict[str, Any]
+) -> None:
+    mixed.a100 = 12
+    for name, value in change.items():
+        setattr(mixed, name, value)
+    for _ in range(5):
+        mixed.cycle()
+        assert mixed.capable() >= 1
+    assert "H100" not in mixed.counts()
+
+
+def test_a_sibling_stays_while_its_own_accelerator_has_no_cards_to_take_over(
+    mixed: Fleet,
+) -> None:
+    before = mixed.counts()
+    mixed.heterogeneous = False
+    mixed.run(3 * CYCLES)
+    assert mixed.counts() == before
+
+
+def test_a_selector_that_would_select_siblings_is_refused_with_its_reason() -> None:
+    fleet = Fleet(rollable=replace(ROLLABLE, clash="its selector (app=chat) would"))
+    fleet.run(CYCLES + 3)
+    assert fleet.counts() == {"A100": 4}
+    assert HoldReason.SIBLING_SELECTOR in fleet.notes
+    kinds = {kind for each in fleet.refusals for kind in each.kinds}
+    assert "sibling-selector" in kinds
+
+
+def test_requests_spread_evenly_make_slow_replicas_count_for_no_more_than_they_can() -> None:
+    """Slower and cheaper: where each gets what it can do they pay, in equal parts they do not."""
+    by_capacity = Fleet(faster=0.8, even=False, h100_cost=15.0, a100=8, replicas=7, h100=3)
+    by_capacity.run(2 * CYCLES + 2)
+    assert by_capacity.counts().get("H100")
+    evenly = Fleet(faster=0.8, even=True, h100_cost=15.0, a100=8, replicas=7, h100=3)
+    evenly.run(2 * CYCLES + 2)
+    assert evenly.counts() == {"A100": 7}
