@@ -37,8 +37,6 @@ WORTH_TELLING: Final = OWNER_CAN_MEND | {
     HoldReason.UNPLACED,
     HoldReason.QUOTA,
     HoldReason.NO_CANDIDATE,
-    HoldReason.SIBLING_SELECTOR,
-    HoldReason.SIBLING_FAILED,
 }
 """Holds that are refusals of what the workload needs: who looks at it is told why."""
 

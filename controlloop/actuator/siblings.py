@@ -27,8 +27,15 @@ _COPIED: Final = (keys.NAME, keys.MODEL, keys.CLASS, keys.CONTAINER)
 def sibling_steps(
     decision: Decision, primary: Workload, templates: Templates
 ) -> list[Patch | Refusal]:
-    """What becomes of each sibling that is to change, in the order decided."""
-    return [_step(decision.server, goal, primary, templates) for goal in decision.siblings]
+    """What becomes of each sibling that is to change, in the order decided; and why none does."""
+    refusals = [
+        Refusal(decision.server, f"{hold.reason}: {hold.detail}", primary.ref, (str(hold.reason),))
+        for hold in decision.holds
+        if hold.reason in (HoldReason.SIBLING_SELECTOR, HoldReason.SIBLING_FAILED)
+    ]
+    return refusals + [
+        _step(decision.server, goal, primary, templates) for goal in decision.siblings
+    ]
 
 
 def sibling_name(primary: str, accelerator: str) -> str:

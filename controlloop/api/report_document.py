@@ -10,7 +10,7 @@ from controlloop.api.estimate_document import estimate_document
 from controlloop.api.explanation import Explanation
 from controlloop.api.explanation_document import explanation_document
 from controlloop.api.holds import Hold
-from controlloop.api.observation import ServerObservation, Signals
+from controlloop.api.observation import ServerObservation, Signals, Workload
 from controlloop.api.prediction_document import prediction_document, set_aside_document
 from controlloop.api.readings import Missing, Present, Reading
 from controlloop.api.report import CycleReport
@@ -85,7 +85,19 @@ def _server(
         "desired": allocation_document(decision.desired),
         "holds": [_hold(hold) for hold in decision.holds],
         "signals": _signals(seen.signals) if seen else None,
+        **(
+            {"siblings": [_sibling(one) for one in seen.siblings]} if seen and seen.siblings else {}
+        ),
         **({} if why is None else {"explanation": explanation_document(why)}),
+    }
+
+
+def _sibling(workload: Workload) -> dict[str, Any]:
+    return {
+        "workload": str(workload.ref),
+        "accelerator": workload.accelerator,
+        "replicas": workload.replicas,
+        "readyReplicas": workload.ready_replicas,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -80,6 +81,12 @@ class MixChoice:
         self._needs_of = needs_of
         self._memory = memory
         self._wishes: Mapping[str, _Wish] = {}
+        self._claimed: frozenset[str] = frozenset()
+
+    @property
+    def claimed(self) -> Collection[str]:
+        """Servers for which a mix is the best, and nothing but time speaks against it."""
+        return self._claimed
 
     def made(
         self,
@@ -116,6 +123,7 @@ class MixChoice:
             if self._wishes[name].cycles >= self._options.cycles
         }
         begun = begin(problem, free, ripe, unlimited=self._options.unlimited)
+        self._claimed = frozenset(self._wishes) - (ripe.keys() - begun.goals.keys())
         for name, fewer in begun.leaving.items():
             self._memory.leave(name, fewer, situation.now)
         return begun.problem, begun.goals
@@ -206,6 +214,7 @@ class MixChoice:
         spots = {name: {*siblings, *running(free[name])} for name, siblings in wanted.items()}
         needs = needs_by_spot(situation.system, spots, self._needs_of)
         prices, found = Prices(situation.system), {}
+        crowded = _Crowded(problem)
         for name, siblings in wanted.items():
             before, bounds = running(free[name]), problem.constraints[name]
             now, then = (
@@ -213,7 +222,8 @@ class MixChoice:
                 for some in (before, siblings)
             )
             pays = then.cost_per_hour <= now.cost_per_hour * (1.0 - self._options.margin)
-            helps = name in short and then.own < now.own
+            lacks = name in short or crowded(free[name], now.own)
+            helps = lacks and then.own < now.own
             most = bounds.max_replicas
             beside = sum(before.values())
             fits = most is None or then.replicas <= most + beside
@@ -238,6 +248,24 @@ class MixChoice:
             count * prices.of(workload.model, spot.accelerator) for spot, count in siblings.items()
         )
         return Mix(siblings, own, cost)
+
+
+class _Crowded:
+    """Whether a server finds no cards for so many replicas of its own."""
+
+    def __init__(self, problem: Problem) -> None:
+        system = problem.system
+        self._counter = CardCounter(system)
+        self._left = Counter(dict(system.capacity))
+        self._left.subtract(
+            self._counter.used({each.name: each.current for each in system.servers})
+        )
+
+    def __call__(self, standing: Standing, own: int) -> bool:
+        workload = standing.seen.workload
+        one = self._counter.of_replica(workload.model, workload.accelerator)
+        more = own - workload.replicas
+        return one is not None and more > 0 and one.count * more > self._left[one.card_type]
 
 
 def _moves(standing: Standing, problem: Problem) -> bool:

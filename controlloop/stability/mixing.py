@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from controlloop.api.cards import CardCounter
-from controlloop.api.decision import Decisions, Problem, SiblingGoal, Situation
+from controlloop.api.decision import Decision, Decisions, Problem, SiblingGoal, Situation
 from controlloop.api.holds import Forbids, Hold, HoldReason
 from controlloop.api.observation import ServerObservation
 from controlloop.api.placing import less, unplaced_replicas
@@ -78,7 +78,7 @@ class MixingPolicy:
         """The inner policy's problem, each server with what its siblings leave of its load."""
         accelerators = frozenset(self._accelerators())
         standings = self._standings(situation, accelerators)
-        problem = self._inner.shape(without_siblings(situation, standings))
+        problem = self._inner.shape(without_siblings(situation, standings, self._choice.claimed))
         problem = _said(problem, standings)
         going_now = {
             name: _going(each, problem.holds.get(name, ())) for name, each in standings.items()
@@ -105,8 +105,7 @@ class MixingPolicy:
         return replace(
             decided,
             decisions=tuple(
-                replace(each, siblings=self._goals.get(each.server, ()))
-                for each in decided.decisions
+                _with_goals(each, self._goals.get(each.server, ())) for each in decided.decisions
             ),
         )
 
@@ -141,8 +140,24 @@ class MixingPolicy:
         return found
 
 
-def without_siblings(situation: Situation, standings: Mapping[str, Standing]) -> Situation:
-    """The situation in which siblings, their cards and what they carry of loads are not there."""
+def _with_goals(decision: Decision, goals: tuple[SiblingGoal, ...]) -> Decision:
+    """The decision that says what becomes of siblings, too."""
+    words = (
+        f"its sibling on {goal.accelerator} is removed: {goal.reason}"
+        if goal.gone
+        else f"beside it {goal.before} -> {goal.replicas} of {goal.accelerator}: {goal.reason}"
+        for goal in goals
+    )
+    return replace(decision, reason="; ".join([decision.reason, *words]), siblings=goals)
+
+
+def without_siblings(
+    situation: Situation, standings: Mapping[str, Standing], claimed: Collection[str] = ()
+) -> Situation:
+    """The situation in which siblings, their cards and what they carry of loads are not there.
+
+    Who has siblings, or is `claimed` for a mix, has no pod template there: it does not switch.
+    """
     system = situation.system
     counter, capacity = CardCounter(system), dict(system.capacity)
     observation, nodes = situation.observation, situation.observation.nodes
@@ -171,12 +186,22 @@ def without_siblings(situation: Situation, standings: Mapping[str, Standing]) ->
         else each
         for each in system.servers
     )
-    alone = tuple(own_share(each) if each.siblings else each for each in observation.servers)
+    alone = tuple(
+        _kept_here(each) if each.siblings or each.name in claimed else each
+        for each in observation.servers
+    )
     return replace(
         situation,
         system=replace(system, servers=servers, capacity=capacity),
         observation=replace(observation, servers=alone, nodes=nodes),
     )
+
+
+def _kept_here(seen: ServerObservation) -> ServerObservation:
+    own, rollable = own_share(seen), seen.workload.rollable
+    if rollable is None or rollable.switch is not None:
+        return own
+    return replace(own, workload=replace(seen.workload, rollable=None))
 
 
 def _why_none(seen: ServerObservation, situation: Situation, accelerators: Collection[str]) -> str:

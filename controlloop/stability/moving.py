@@ -125,7 +125,7 @@ class MovingPolicy:
         found = {}
         for each in situation.observation.servers:
             name, workload, wish = each.name, each.workload, self._wishes.get(each.name)
-            if problem.holds.get(name) or each.siblings:
+            if problem.holds.get(name):
                 continue
             if not _could_switch(workload, accelerators, situation.now):
                 continue

@@ -359,7 +359,15 @@ def test_without_leave_to_see_autoscalers_workloads_are_still_read(
         cluster.capacity(TIMEOUT_S)
 
 
-OVERLAYS = ("scale-targets", "controller", "dry-run", "monitoring", "namespaced", "optimizer")
+OVERLAYS = (
+    "scale-targets",
+    "siblings",
+    "controller",
+    "dry-run",
+    "monitoring",
+    "namespaced",
+    "optimizer",
+)
 
 
 def operator_kind(kind: str, plural: str) -> dict[str, Any]:

@@ -31,7 +31,10 @@ KUSTOMIZATIONS = {
     "base": ("deploy", "controlloop"),
     "namespaced": ("deploy/overlays/namespaced", "plain"),
     "dry-run": ("deploy/overlays/dry-run", "controlloop-standby"),
+    "siblings": ("deploy/overlays/siblings", "controlloop"),
 }
+# What uses those of the last one is in test_siblings.py.
+USED_HERE = ("base", "namespaced", "dry-run")
 SCALED_OBJECTS: Mapping[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
@@ -117,6 +120,8 @@ def daemon_of(stand: Stand, home: str, name: str, api: Proxy) -> Daemon:
     }
     if name == "dry-run":
         settings["actuator"]["mode"] = "dry-run"
+    if name == "siblings":
+        settings["actuator"] |= {"siblings": True, "templates": {"A100": {}}}
     _, user = KUSTOMIZATIONS[name]
     kubeconfig = stand.control_plane.kubeconfig(user, api.url)
     return stand.daemon(settings, kubeconfig=kubeconfig)
@@ -128,7 +133,7 @@ def ended(daemon: Daemon, name: str) -> list[str]:
     return [one["status"] for one in patches if one["server"] == name][:1]
 
 
-@pytest.mark.parametrize("name", KUSTOMIZATIONS)
+@pytest.mark.parametrize("name", USED_HERE)
 def test_each_right_that_is_granted_is_used_and_no_other_is_asked_for(
     stand: Stand, home: str, api: Proxy, bound: Callable[[str], Roles], name: str
 ) -> None:
@@ -167,7 +172,7 @@ def test_each_right_that_is_granted_is_used_and_no_other_is_asked_for(
     daemon.program.terminate()
 
 
-@pytest.mark.parametrize("name", ["base", "namespaced"])
+@pytest.mark.parametrize("name", ["base", "namespaced", "siblings"])
 def test_the_doctor_is_content_and_names_any_single_right_that_is_taken_away(
     stand: Stand, home: str, bound: Callable[[str], Roles], name: str, api: Proxy
 ) -> None:

@@ -14,6 +14,7 @@ GPU = "nvidia.com/gpu"
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 MEMORY_LABEL = "nvidia.com/gpu.memory"
 LONGEST_LABEL = 63
+NO_SIBLING = {"key": "inferno.server.sibling", "operator": "DoesNotExist"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class ManagedServer:
     """A Deployment of one inference server; "" or 0 leaves a label out.
 
     `gpus` is what one replica asks for. `ready_after` is how long a replica takes to start
-    ("3s"; "never"); "" is at once. `labels` and `annotations` are added to the Deployment,
-    `pod_spec` is merged into the spec of its pods.
+    ("3s"; "never"); "" is at once. `siblings`: its selector leaves a sibling's pods out. `labels`
+    and `annotations` are added to the Deployment, `pod_spec` is merged into the spec of its pods.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ManagedServer:
     product: str = "A100"
     ready_after: str = ""
     managed: bool = True
+    siblings: bool = False
     emulated: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -98,7 +100,10 @@ class ManagedServer:
             },
             "spec": {
                 "replicas": self.replicas,
-                "selector": {"matchLabels": {APP: self.name}},
+                "selector": {
+                    "matchLabels": {APP: self.name},
+                    **({"matchExpressions": [NO_SIBLING]} if self.siblings else {}),
+                },
                 "template": {
                     "metadata": {
                         "labels": pod_labels,

@@ -37,6 +37,7 @@ from controlloop.optimizer.planner import Planner
 from controlloop.stability.bounds import Bounds, BoundsPolicy
 from controlloop.stability.mix_choice import MixOptions
 from controlloop.stability.mixing import MixingPolicy
+from controlloop.stability.moving import MoveOptions, MovingPolicy
 
 CYCLES = 3
 PERIOD_S = 60.0
@@ -58,6 +59,8 @@ class Fleet:
     even: bool = True
     heterogeneous: bool = True
     starts: bool = True
+    moving: bool = False
+    switched_to: str | None = None
     faster: float = 1.0
     now: float = 0.0
     holds: tuple[Hold, ...] = ()
@@ -83,8 +86,10 @@ class Fleet:
 
     def restart(self) -> None:
         """A new process: it remembers nothing."""
+        bounds = BoundsPolicy(Bounds(down_window_s=0))
+        moves = MoveOptions(BOTH, cycles=CYCLES, batches=False)
         self.policy = MixingPolicy(
-            BoundsPolicy(Bounds(down_window_s=0)),
+            MovingPolicy(bounds, moves, self.planner.solve) if self.moving else bounds,
             MixOptions(BOTH, cycles=CYCLES, even=self.even, startup_s=300.0, batches=False),
             self.planner.mixes,
             replicas_needed,
@@ -153,7 +158,9 @@ class Fleet:
 
     def _carry_out(self, patch: Patch) -> None:
         name = patch.ref.name
-        if patch.removes:
+        if patch.change is not None:
+            self.switched_to = patch.labels["inferno.server.allocation.accelerator"]
+        elif patch.removes:
             assert not self.deployments[name].replicas
             del self.deployments[name]
         elif patch.birth is not None:
@@ -197,7 +204,6 @@ def mixed() -> Fleet:
 def test_what_its_own_accelerator_has_no_cards_for_runs_on_another_beside_it() -> None:
     fleet = Fleet()
     assert fleet.capable() < 1
-    fleet.cycle()  # It shows that cards are short.
     for _ in range(CYCLES):
         assert fleet.counts() == {"A100": 4}
         fleet.cycle()
@@ -309,4 +315,21 @@ def test_requests_spread_evenly_make_slow_replicas_count_for_no_more_than_they_c
     assert by_capacity.counts().get("H100")
     evenly = Fleet(faster=0.8, even=True, h100_cost=15.0, a100=8, replicas=7, h100=3)
     evenly.run(2 * CYCLES + 2)
-    assert evenly.counts() == {"A100": 7}
+    assert evenly.counts() == {"A100": 5}
+
+
+def test_a_mix_that_is_best_is_waited_for_though_the_whole_server_could_move() -> None:
+    """Two of A100 and the rest of H100 cost less than all of H100, which would do, too."""
+    fleet = Fleet(a100=2, h100=8, replicas=2, moving=True)
+    fleet.run(2 * CYCLES)
+    assert fleet.switched_to is None
+    assert fleet.counts() == {"A100": 2, "H100": 3}
+
+
+def test_a_server_that_can_have_no_siblings_moves_as_a_whole() -> None:
+    clash = "its selector (app=chat) would select the pods of a sibling too"
+    rollable = replace(ROLLABLE, clash=clash)
+    fleet = Fleet(a100=2, h100=8, replicas=2, moving=True, rollable=rollable)
+    fleet.run(3 * CYCLES)
+    assert fleet.switched_to == "H100"
+    assert fleet.counts() == {"A100": 2}
