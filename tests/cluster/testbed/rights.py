@@ -14,7 +14,7 @@ from testbed.fleet import Fleet
 from testbed.proxy import Request
 
 RBAC = "rbac.authorization.k8s.io"
-VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
+VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
 @dataclass(frozen=True, slots=True)
