@@ -3,7 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from controlloop.api.holds import Forbids, Hold, HoldReason
@@ -92,9 +91,9 @@ def test_what_a_gateway_counts_of_a_sibling_is_its_servers_load(bench: Any) -> N
     a_family(bench)
     gateway = GatewayOptions(selector="gateway_requests_total", server_label="server")
     bench.options = CollectorOptions(siblings=True, gateway=gateway)
-    times = np.array([NOW - 57.0 + 5.0 * i for i in range(12)])
-    for at, name in enumerate(("llm", "llm-h100")):
-        names = {"__name__": "gateway_requests_total", "job": "g", "instance": f"g:{at}"}
+    times = tuple(NOW - 57.0 + 5.0 * i for i in range(12))
+    for number, name in enumerate(("llm", "llm-h100")):
+        names = {"__name__": "gateway_requests_total", "job": "g", "instance": f"g:{number}"}
         labels = {**names, "server": name, "namespace": "prod"}
-        bench.series.append(Series(labels, times, 3.0 * (times - NOW + 100)))
+        bench.series.append(Series(labels, times, tuple(3.0 * (at - NOW + 100) for at in times)))
     assert bench.server().signals.arrival_rate_rps.value == pytest.approx(6.0)
