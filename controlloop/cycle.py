@@ -113,7 +113,7 @@ class Cycle:
         plan = run.stage_of(Stage.PLAN, lambda: part.actuator.plan(decided, seen))
         run.report = replace(run.report, plan=plan)
         outcome = run.stage_of(Stage.APPLY, lambda: part.actuator.apply(plan, deadline))
-        run.report = replace(run.report, outcome=outcome)
+        run.report = replace(run.report, outcome=outcome, maintenance=outcome.maintenance)
         if part.explainer is not None and not run.stop():
             explainer = part.explainer
             run.timed(Stage.EXPLAIN, lambda: _explain(run, explainer, problem, decided, deadline))

@@ -51,7 +51,8 @@ class CycleReport:
     """One cycle. What comes after a failed stage is None; `capacity` is cards by type.
 
     `explanations` say why, by server, for changes that were decided; where nobody explains, or
-    the time was up, they are fewer, and the notes say so.
+    the time was up, they are fewer, and the notes say so. `maintenance` says why nothing was to be
+    written, also of a cycle that did not come so far; "" where writing was allowed.
     """
 
     time: float
@@ -68,6 +69,7 @@ class CycleReport:
     capacity: Mapping[str, int] | None = None
     explanations: Mapping[str, Explanation] = field(default_factory=lambda: MappingProxyType({}))
     shadow: ShadowScore | None = None
+    maintenance: str = ""
 
     @property
     def succeeded(self) -> bool:

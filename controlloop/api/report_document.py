@@ -35,7 +35,7 @@ def report_document(report: CycleReport) -> dict[str, Any]:
             "message": report.failure.message,
         },
         "stageSeconds": {str(each.stage): round(each.seconds, 6) for each in report.stages},
-        "maintenance": report.outcome.maintenance if report.outcome else "",
+        "maintenance": report.maintenance,
         "metricsProblem": seen.metrics_problem if seen else None,
         "capacity": None if report.capacity is None else dict(report.capacity),
         "notes": [*(seen.notes if seen else ()), *report.notes],

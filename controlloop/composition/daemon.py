@@ -123,6 +123,7 @@ def build_daemon(
         recorder=Recorder(metrics, line_writer(settings.report.file)),
         announcer=announcer,
         stores=told.values(),
+        maintenance=switch.reason,
     )
     keeper = None if lease is None else LeaseKeeper(lease, clock)
     endpoints = _endpoints(settings, service, metrics)

@@ -80,6 +80,6 @@ class Heartbeat:
             reasons.append(f"the last cycle failed in its {failure.stage} stage: {failure.message}")
         if last.observation is not None and last.observation.metrics_problem is not None:
             reasons.append(f"metrics: {last.observation.metrics_problem}")
-        maintenance = "" if last.outcome is None else last.outcome.maintenance
-        remarks = (f"maintenance, nothing is written: {maintenance}",) if maintenance else ()
+        told = last.maintenance
+        remarks = (f"maintenance, nothing is written: {told}",) if told else ()
         return Verdict(tuple(reasons), remarks)

@@ -189,7 +189,8 @@ class Runner:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's arguments
-        self._stop.set()
+        # Not here: what is interrupted may hold the event's own lock, as its wait for it begins.
+        threading.Thread(target=self._stop.set, name="stop", daemon=True).start()
 
     def _shut_down(self) -> None:
         self._log.info("stop", reason="asked to; the stage in hand is finished first")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -42,6 +42,7 @@ class Service:
         recorder: takes every report.
         announcer: tells what concerns the whole loop; None tells nothing.
         stores: where the parts keep what they learned.
+        maintenance: says why nothing is to be written now, "" where writing is allowed.
 
     """
 
@@ -56,6 +57,7 @@ class Service:
         recorder: Recorder,
         announcer: Announcer | None = None,
         stores: Iterable[ToldStore] = (),
+        maintenance: Callable[[], str] = str,
     ) -> None:
         self.timing = timing
         self.metrics = metrics
@@ -67,6 +69,7 @@ class Service:
         self._recorder = recorder
         self._announcer = announcer or Announcer(metrics)
         self._stores = tuple(stores)
+        self._maintenance = maintenance
         self._led = False
         self._one_at_a_time = threading.Lock()
         self._last: CycleReport | None = None
@@ -98,6 +101,9 @@ class Service:
                 since,
                 self.stopping.is_set,
             )
+            if report.outcome is None:
+                # It did not come to ask; that a cycle fails is no end of a maintenance.
+                report = replace(report, maintenance=self._maintenance())
             self._last = report
             try:
                 self._count_data()

@@ -182,8 +182,8 @@ def _found(
         lost = report.observation.metrics_problem
         if lost is not None:
             yield Trouble.METRICS_LOST, f"{lost}; nothing is taken away"
-    if report is not None and report.outcome is not None and report.outcome.maintenance:
-        yield Trouble.MAINTENANCE, f"{report.outcome.maintenance}; nothing is written to the fleet"
+    if report is not None and report.maintenance:
+        yield Trouble.MAINTENANCE, f"{report.maintenance}; nothing is written to the fleet"
     if data_problem is not None:
         yield Trouble.DATA_BAD, f"{data_problem}; the last good data stays in force"
     kept = [one.problem for one in stores if one.problem is not None]

@@ -7,6 +7,7 @@ from typing import Any
 
 from controlloop.api.observation import QuotaShare
 from controlloop.kube.nodes import VENDORS, cards_of, quantity
+from controlloop.kube.quota_scopes import counts
 from controlloop.kube.resources import RESOURCE_QUOTAS
 
 Object = Mapping[str, Any]
@@ -15,15 +16,15 @@ Object = Mapping[str, Any]
 def quota_shares(deployment: Object, quotas: Iterable[Object]) -> tuple[QuotaShare, ...]:
     """Every quota of its namespace that the Deployment's pods count against.
 
-    A quota with scopes is for some pods only, and which those are is seen when they are made: it
-    is left out, and what it refuses shows as `pods-refused`.
+    Of a quota with scopes that may or may not be for its pods, what it refuses shows as
+    `pods-refused`.
     """
     namespace = deployment["metadata"]["namespace"]
     pod = (deployment["spec"].get("template") or {}).get("spec") or {}
     found = []
     for quota in quotas:
         metadata, spec = quota["metadata"], quota.get("spec") or {}
-        if metadata["namespace"] != namespace or spec.get("scopes") or spec.get("scopeSelector"):
+        if metadata["namespace"] != namespace or not counts(spec, pod):
             continue
         status = quota.get("status") or {}
         for vendor in VENDORS:

@@ -66,6 +66,7 @@ class Stand:
     series_labels: tuple[str, str] = ("namespace", "pod")
     patch_takes_s: float = 0.0
     refuses_patches: bool = False
+    away: bool = False
     asked: list[Asked] = field(default_factory=list)
     patching: int = 0
     most_patching: int = 0
@@ -132,7 +133,8 @@ class Stand:
         if asked.method != "GET":
             refused = asked.method == "PATCH" and self.refuses_patches
             return (403, {"message": "may not patch"}) if refused else (200, {})
-        return self._listed(path.rpartition("/")[2])
+        away = 503, {"message": "it is away"}
+        return away if self.away else self._listed(path.rpartition("/")[2])
 
     def _listed(self, kind: str) -> tuple[int, Any]:
         things: Mapping[str, Callable[[int], Any]] = {

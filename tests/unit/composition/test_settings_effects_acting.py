@@ -150,6 +150,11 @@ def test_maintenance(stand: Any) -> None:
     assert report.decisions.decisions[0].action is Action.SCALE_DOWN
     assert [one.status for one in report.outcome.patches] == [PatchStatus.NOT_SENT]
     assert stand.of("PATCH", "/deployments") == stand.of("POST", "/events") == []
+    stand.away = True
+    failed = stand.cycle(**told)
+    assert (failed.succeeded, failed.outcome) == (False, None)
+    assert failed.maintenance == "maintenance: cables are changed"
+    stand.away = False
     file.unlink()
     assert stand.cycle(**told).outcome.maintenance == ""
     assert len(stand.of("PATCH", "/deployments")) == 1

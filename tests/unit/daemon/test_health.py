@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from controlloop.api.decision import Outcome
 from controlloop.api.observation import Observation
 from controlloop.api.report import CycleReport, Failure, Stage
 from controlloop.daemon.health import Heartbeat
@@ -13,7 +12,7 @@ BLIND = CycleReport(0.0, (), observation=Observation(0.0, metrics_problem="refus
 
 def test_a_maintenance_is_said_and_leaves_the_daemon_ready() -> None:
     heartbeat = Heartbeat(60.0, 45.0, 0.0)
-    heartbeat.end(1.0, CycleReport(1.0, (), outcome=Outcome(maintenance="Lease: cables")))
+    heartbeat.end(1.0, CycleReport(1.0, (), maintenance="Lease: cables"))
     verdict = heartbeat.ready(None, standby=False)
     assert verdict.ok
     assert verdict.remarks == ("maintenance, nothing is written: Lease: cables",)

@@ -139,6 +139,16 @@ def test_sigterm_finishes_the_cycle_in_hand() -> None:
     assert len(cycle.sinces) == 1
 
 
+def test_a_signal_that_comes_just_as_the_wait_for_it_begins_is_heeded() -> None:
+    service = a_service(SlowCycle())
+    runner = Runner(service, None, None, SystemClock())
+    runner._heed_signals()
+    # As within `Event.wait`, which holds this lock until it sleeps.
+    with service.stopping._cond:  # type: ignore[attr-defined]  # what CPython calls it
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert service.stopping.wait(20.0)
+
+
 def test_after_a_stop_no_cycle_begins() -> None:
     cycle = SlowCycle()
     service = a_service(cycle)

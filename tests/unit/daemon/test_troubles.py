@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -94,6 +94,8 @@ def test_what_is_wrong_is_read_off_the_report_the_data_and_the_stores() -> None:
         Trouble.METRICS_LOST: "silent; nothing is taken away",
         Trouble.DATA_BAD: "x.json: is not JSON; the last good data stays in force",
     }
+    kept = replace(failed, maintenance="Lease: cables")
+    assert troubles_of(kept, None, ()).keys() == {Trouble.CYCLE_FAILED, Trouble.MAINTENANCE}
     assert troubles_of(None, None, ()) == {}
 
 

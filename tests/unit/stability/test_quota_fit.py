@@ -103,8 +103,9 @@ def test_a_quota_is_read_with_what_each_pod_asks_for() -> None:
     template = {"spec": {"containers": [container]}}
     deployment = {"metadata": {"namespace": "llm"}, "spec": {"template": template}}
     elsewhere = quota() | {"metadata": {"namespace": "other", "name": "few"}}
-    scoped = quota(scopes=["NotTerminating"])
+    scoped = quota(scopes=["Terminating"])
     assert quota_shares(deployment, [quota(), elsewhere, scoped]) == (share(),)
+    assert quota_shares(deployment, [quota(scopes=["NotTerminating"])]) == (share(),)
     without = {"metadata": {"namespace": "llm"}, "spec": {"template": {"spec": {}}}}
     assert quota_shares(without, [quota()]) == ()
 
