@@ -35,6 +35,7 @@ WORTH_TELLING: Final = OWNER_CAN_MEND | {
     HoldReason.NO_CAPACITY,
     HoldReason.NO_NODE_FITS,
     HoldReason.UNPLACED,
+    HoldReason.GROWTH_NOT_READY,
     HoldReason.QUOTA,
     HoldReason.NO_CANDIDATE,
 }
@@ -126,7 +127,7 @@ def _own_steps(
         step = advance(seen[0].workload, means.switch, means.now)
         return [] if step is None else [step]
     if decision.action is Action.KEEP:
-        return []
+        return _noticed(decision, seen)
     if not seen:
         return [Refusal(decision.server, "no workload of this name was seen in this cycle")]
     if len(seen) > 1:
@@ -134,6 +135,16 @@ def _own_steps(
         reason = f"several workloads have this server name: {names}"
         return [Refusal(decision.server, reason, each.workload.ref) for each in seen]
     return _of_one(decision, seen[0].workload, decision.holds + seen[0].all_holds, means)
+
+
+def _noticed(decision: Decision, seen: list[ServerObservation]) -> list[Patch | Refusal]:
+    """What is worth telling although nothing was to be changed: what was done before went wrong."""
+    return [
+        Refusal(decision.server, _named((hold,)), each.workload.ref, (str(hold.reason),))
+        for each in seen
+        for hold in each.holds
+        if hold.reason is HoldReason.GROWTH_NOT_READY
+    ]
 
 
 def _of_one(

@@ -59,6 +59,7 @@ class HoldReason(StrEnum):
     NO_CAPACITY = "no-capacity"
     NO_NODE_FITS = "no-node-fits"
     UNPLACED = "unplaced"
+    GROWTH_NOT_READY = "growth-not-ready"
     QUOTA = "quota"
     # Will of people and of other controllers.
     PAUSED = "paused"

@@ -33,6 +33,7 @@ class Pod:
     """One pod of a workload. Times are seconds since the epoch, None where unknown.
 
     `ready_since` is when it last became ready: how long it can have carried its share.
+    `unready_since` is since when it is not.
     `unplaced_since` is since when the scheduler finds no node for it, `unplaced_why` its words.
     `place` says accelerator and batch of the template that it is made from, "" where it does not.
     """
@@ -50,6 +51,7 @@ class Pod:
     place: str = ""
     unplaced_since: float | None = None
     unplaced_why: str = ""
+    unready_since: float | None = None
 
     @property
     def carries_load(self) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from controlloop.collector.unstarted import Patience
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
@@ -45,6 +47,7 @@ class CollectorOptions:
         gateway: the arrival counter of a gateway; None: there is none.
         siblings: Deployments that the loop made beside a server's own are part of the server;
             without, each is a workload of its own.
+        patience: how long a pod may take to become ready before more of them are no help.
 
     """
 
@@ -60,6 +63,7 @@ class CollectorOptions:
     pod_label: str = "pod"
     gateway: GatewayOptions | None = None
     siblings: bool = False
+    patience: Patience = field(default_factory=Patience)
 
 
 class CapacitySource(StrEnum):

@@ -24,6 +24,7 @@ from controlloop.collector.series import MetricSource
 from controlloop.collector.server import read_server
 from controlloop.collector.static_load import observe_labels
 from controlloop.collector.unplaced import without_unplaced
+from controlloop.collector.unstarted import without_unstarted
 from controlloop.protocols import Cluster
 
 
@@ -93,7 +94,8 @@ class FleetSensor:
         self, servers: Sequence[ServerObservation], now: float
     ) -> tuple[ServerObservation, ...]:
         after_s = self._capacity.unplaced_after_s
-        return tuple(without_unplaced(one, now, after_s) for one in _in_order(servers))
+        placed = (without_unplaced(one, now, after_s) for one in _in_order(servers))
+        return tuple(without_unstarted(one, now, self._options.patience) for one in placed)
 
     def _measure(
         self, found: Sequence[Family], fleet: Fleet, now: float

@@ -12,6 +12,7 @@ from controlloop.collector.options import (
 from controlloop.collector.prometheus import Access, PrometheusSource
 from controlloop.collector.rate_history import PrometheusHistory
 from controlloop.collector.sensor import FleetSensor
+from controlloop.collector.unstarted import Patience
 from controlloop.protocols import Cluster, RateHistory
 from controlloop.settings.tree import Settings
 
@@ -73,4 +74,5 @@ def _collector_options(settings: Settings) -> CollectorOptions:
         if gateway.selector
         else None,
         siblings=settings.actuator.siblings,
+        patience=Patience(collector.startup_s, collector.startup_factor),
     )

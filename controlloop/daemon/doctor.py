@@ -65,6 +65,7 @@ ADVICE: Final[Mapping[HoldReason, str]] = {
     HoldReason.UNKNOWN_ACCELERATOR: "add the accelerator to the data, or mend the label",
     HoldReason.OTHER_SCALER: "remove the other scaler, or the label inferno.server.managed",
     HoldReason.UNPLACED: "add nodes, or mend what keeps its pods from those that there are",
+    HoldReason.GROWTH_NOT_READY: "see why its new pods do not become ready: kubectl describe pod",
     HoldReason.PAUSED: "remove the annotation that pauses it when it is to be managed again",
     HoldReason.INERT: "see that the metric source scrapes its pods, with their namespace and pod",
 }

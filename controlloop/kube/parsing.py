@@ -90,6 +90,7 @@ def parse_pod(pod: Object) -> Pod:
         place=(metadata.get("annotations") or {}).get(ALLOCATION, ""),
         unplaced_since=_seconds(placing.get("lastTransitionTime")) if unplaced else None,
         unplaced_why=str(placing.get("message") or "") if unplaced else "",
+        unready_since=None if ready else _seconds(readiness.get("lastTransitionTime")),
     )
 
 

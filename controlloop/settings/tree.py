@@ -142,6 +142,20 @@ class CollectorSettings(Section):
     matchers: str = _setting("", "further PromQL label matchers of every query", off="empty: none")
     namespace_label: str = _setting("namespace", "label of the series that names the namespace")
     pod_label: str = _setting("pod", "label of the series that names the pod")
+    startup_s: float = _setting(
+        600.0,
+        "time that a pod that was added has at least to become ready; beyond it that is told, and "
+        "only as many more are added as became ready since, or one where a single pod did not",
+        "s",
+        "0: nothing is made of it",
+        ge=0,
+    )
+    startup_factor: float = _setting(
+        3.0,
+        "of the start-up time that the server's ready pods showed, where that is more",
+        "times",
+        ge=1,
+    )
 
 
 class OptimizerSettings(Section):

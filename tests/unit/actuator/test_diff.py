@@ -194,6 +194,20 @@ def test_a_patch_is_repeated_on_the_new_version_where_only_the_status_changed(
     assert revise(patch, a_workload(ref=newer)) == replace(patch, ref=newer)
 
 
+def test_growth_that_does_not_start_is_told_although_nothing_is_to_be_changed() -> None:
+    stuck = Hold(HoldReason.GROWTH_NOT_READY, Forbids.INCREASE, "2 of 4 pods", 4)
+    kept = a_decision(replicas=4, action=Action.KEEP)
+    assert planned(kept).refusals == ()
+    (told,) = planned(kept, holds=(stuck, STALE)).refusals
+    assert (told.server, told.kinds) == ("s", ("growth-not-ready",))
+    assert told.ref == a_workload().ref
+    assert told.reason == "growth-not-ready: 2 of 4 pods"
+    # The same kind of refusal whatever was decided: it is told once.
+    held = a_decision(replicas=4, action=Action.HOLD)
+    (again,) = planned(held, holds=(stuck,)).refusals
+    assert again.kinds == told.kinds
+
+
 def test_our_own_condition_that_came_or_went_meanwhile_stops_no_patch() -> None:
     newer = replace(a_workload().ref, resource_version="8")
     fresh = a_workload(ref=newer, labels=LABELS | {"inferno.server.condition": "{}"})

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,6 +63,7 @@ class Stand:
     denied: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     unplaced: bool = False
+    started_ago_s: float = 0.0
     clock_off_s: float = 0.0
     series_labels: tuple[str, str] = ("namespace", "pod")
     patch_takes_s: float = 0.0
@@ -181,6 +183,11 @@ class Stand:
             unplaced = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             waits = unplaced | {"lastTransitionTime": ready["lastTransitionTime"]}
             return pod | {"status": {"phase": "Pending", "conditions": [waits]}}
+        if self.started_ago_s:
+            began = datetime.fromtimestamp(time.time() - self.started_ago_s, UTC).isoformat()
+            unready = ready | {"status": "False", "lastTransitionTime": began}
+            status = {"phase": "Running", "startTime": began, "conditions": [unready]}
+            return pod | {"status": status}
         return pod | {"status": {"phase": "Running", "conditions": [ready]}}
 
     def _series(self, asked: Asked) -> list[dict[str, Any]]:

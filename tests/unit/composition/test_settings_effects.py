@@ -14,6 +14,7 @@ import pytest
 from controlloop.api.decision import Action, Decision
 from controlloop.api.report import CycleReport
 from controlloop.api.system import OptimizerOptions
+from controlloop.collector.unstarted import Patience
 from controlloop.composition.configuration import load_settings
 from controlloop.errors import ControlLoopError, UnknownPluginError
 from controlloop.optimizer.milp import MilpSolver
@@ -182,6 +183,16 @@ def test_collector_says_when_a_sample_is_too_old(stand: Any) -> None:
     stand.sample_age_s = 12.0
     assert "signal-stale" not in held(stand.measured())
     assert "signal-stale" in held(stand.measured(collector__stale_after_s=10))
+
+
+def test_collector_says_which_pods_do_not_start(stand: Any) -> None:
+    stand.started_ago_s = 100.0
+    assert "growth-not-ready" in held(stand.cycle(collector__startup_s=60))
+    assert "growth-not-ready" not in held(stand.cycle(collector__startup_s=200))
+    assert "growth-not-ready" not in held(stand.cycle(collector__startup_s=0))
+    runner = stand.runner({"collector.startup_s": 50, "collector.startup_factor": 4})
+    sensor = runner._service._cycle._parts.sensor._sensor
+    assert sensor._options.patience == Patience(50.0, 4.0)
 
 
 def test_gateway(stand: Any) -> None:
