@@ -23,6 +23,8 @@ from controlloop.api.system import System
 from controlloop.optimizer import optimize
 from controlloop.queueing.walk import Walker
 
+pytestmark = pytest.mark.slow
+
 SIZES = [400, 800, 1600, 3200]
 # As many servers as there are models: a system of fewer has less performance data, too.
 FEWEST = 40
@@ -129,7 +131,6 @@ def test_work_on_each_pair_of_servers_would_show(
     assert growth_of(work_on, measure) > MOST_GROWTH
 
 
-@pytest.mark.slow
 def test_lines_of_the_exact_solver_grow_no_faster_than_the_servers() -> None:
     # One system may be hard by chance: the least of four counts. Lines that build programs are
     # among them, so that programs which outgrow the system show.

@@ -17,6 +17,8 @@ from controlloop.simulator.sensor import SignalOutage
 from controlloop.simulator.simulation import CycleRecord
 from controlloop.units import SECONDS_PER_HOUR
 
+pytestmark = pytest.mark.slow
+
 # Midnight to noon in three hours.
 HOURS, PACE = 12.0, 4.0
 OUTAGE = SignalOutage(0.75 * SECONDS_PER_HOUR, 2.0 * SECONDS_PER_HOUR)
@@ -136,7 +138,6 @@ def test_a_fleet_that_cannot_be_seen_at_all_never_shrinks() -> None:
     assert np.array_equal(blind.controlled.history.ready, fixed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2])
 def test_a_whole_day(seed: int) -> None:
     day = run(DemoOptions(seed=seed, pace=PACE))

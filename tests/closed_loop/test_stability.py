@@ -32,6 +32,8 @@ from controlloop.simulator.sensor import PlantSensor
 from controlloop.simulator.simulation import Change, FixedSource, simulate
 from controlloop.simulator.traffic import Traffic
 
+pytestmark = pytest.mark.slow
+
 STEP_S, PERIOD_S = 10.0, 60.0
 STEPS_A_MINUTE = round(PERIOD_S / STEP_S)
 CATALOG = System(

@@ -23,6 +23,8 @@ from controlloop.simulator.sensor import PlantSensor
 from controlloop.simulator.simulation import CycleRecord, FixedSource, simulate
 from controlloop.simulator.traffic import Traffic
 
+pytestmark = pytest.mark.slow
+
 STEP_S, PERIOD_S, CYCLES = 10.0, 60.0, 60
 SLOWER = 1.4
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
 from controlloop.protocols import QueueModel
 from controlloop.queueing.models import queue_models
 from controlloop.testing.queue_models import QueueModelContract
+
+pytestmark = pytest.mark.slow
 
 
 class TestStateDependent(QueueModelContract):

@@ -7,6 +7,8 @@ from controlloop.optimizer.solvers import solvers
 from controlloop.protocols import Solver
 from controlloop.testing.solvers import SolverContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestUnlimited(SolverContract):
     limited = False

@@ -24,6 +24,8 @@ from controlloop.tuner.sweep_fit import (
 )
 from controlloop.tuner.sweeps import Role, Sweeps, read_sweeps
 
+pytestmark = pytest.mark.slow
+
 NAME = "measured/vllm-llama-3.1-8b-sweeps.json"
 COLUMNS = (
     (Role.CONSTANT,),

@@ -27,6 +27,8 @@ from controlloop.tuner.sweep_fit import PRIORS
 from controlloop.tuner.trust import verdict
 from controlloop.tuner.tuning import Tuning
 
+pytestmark = pytest.mark.slow
+
 MODEL = Roofline()
 NAMES = MODEL.parameter_names
 START = tuple(PRIORS["roofline"][name] for name in NAMES)

@@ -21,6 +21,8 @@ from controlloop.queueing.iteration_time import IterationTime
 from controlloop.queueing.roofline import Roofline
 from controlloop.queueing.state_dependent import StateDependent
 
+pytestmark = pytest.mark.slow
+
 CARD = [7.0, 0.02, 4e-5, 0.025, 6.8, 0.06, 4.5e5]
 
 

@@ -15,6 +15,8 @@ from controlloop.simulator.engine.times import engine_numbers, noise_factors
 from controlloop.simulator.workloads.generated import Generated, TokenLengths
 from controlloop.simulator.workloads.rates import Steady
 
+pytestmark = pytest.mark.slow
+
 WITHIN = 0.05
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from controlloop.api.replicas import FloatArray, Replicas, SizingStatus, Targets
 from controlloop.queueing import models
+
+pytestmark = pytest.mark.slow
 
 MODEL = models.queue_models().create("state-dependent")
 CLOSE = 2e-9

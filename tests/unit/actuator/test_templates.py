@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlloop.actuator.templates import AcceleratorTemplate, BatchForm, moved, why_not_editable
 from controlloop.actuator.words import rewritten, value_of
 from controlloop.api.switching import Place, PodTemplate
+
+pytestmark = pytest.mark.slow
 
 A100 = AcceleratorTemplate(
     node_selector={"gpu": "a100"},

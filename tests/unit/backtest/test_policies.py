@@ -11,6 +11,8 @@ from controlloop.backtest.policies import named_policies, policies
 from controlloop.backtest.run import Run
 from controlloop.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 STEP = Case("step", hours=0.25, startup_s=30.0, plant=PlantKind.FLUID)
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from controlloop.cli.app import main
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--plant", "fluid", "--hours", "0.05", "--jobs", "1")
 
 
@@ -122,7 +124,6 @@ def test_bad_input_is_named_and_nothing_runs(
     assert said.out == ""
 
 
-@pytest.mark.slow
 def test_ctrl_c_loses_nothing_that_is_done(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     asked = ["--workload", "step", "--policy", "keda-rate", "--plant", "fluid", "--hours", "0.2"]

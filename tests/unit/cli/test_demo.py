@@ -19,6 +19,8 @@ from controlloop.simulator.demo import Demo, DemoOptions, DemoResult
 from controlloop.simulator.fleet import read_fleet
 from controlloop.simulator.simulation import CycleRecord
 
+pytestmark = pytest.mark.slow
+
 
 def controlloop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

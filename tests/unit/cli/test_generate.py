@@ -11,6 +11,8 @@ from typer.testing import CliRunner, Result
 from controlloop.api.files import PARTS
 from controlloop.cli.app import app
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str, text: str = "") -> Result:
     return CliRunner(env={"COLUMNS": "120"}).invoke(app, list(arguments), input=text)

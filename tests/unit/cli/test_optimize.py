@@ -17,6 +17,8 @@ from controlloop.cli.optimize import optimize
 from controlloop.errors import InputError
 from controlloop.optimizer.generation import Size, generate
 
+pytestmark = pytest.mark.slow
+
 SYSTEM: dict[str, Any] = {
     "system": {
         "acceleratorData": {

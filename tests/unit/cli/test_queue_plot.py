@@ -13,6 +13,8 @@ from controlloop.cli.queue_plot import portray
 from controlloop.errors import InputError
 from controlloop.queueing.models import queue_models
 
+pytestmark = pytest.mark.slow
+
 # A published case: ITL of 50 ms holds up to 35.2 requests/minute.
 PUBLISHED: dict[str, Any] = {
     "max_batch": 48,

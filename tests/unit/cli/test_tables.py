@@ -14,6 +14,8 @@ from controlloop.api.decision import Action, Decision
 from controlloop.api.system import Allocation
 from controlloop.cli.tables import decisions_table, print_tables
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("columns", [40, 60, 100])
 def test_a_narrow_terminal_costs_no_digit_and_no_name(columns: int, root: Path) -> None:

@@ -18,6 +18,8 @@ from controlloop.queueing.benchmark_runs import RunKind, Runs, predict_runs
 from controlloop.queueing.models import replicas
 from controlloop.queueing.roofline import Roofline
 
+pytestmark = pytest.mark.slow
+
 TRUTH = {
     "weights_ms": 9.0,
     "sequence_ms": 0.03,

@@ -20,6 +20,8 @@ from controlloop.errors import ControlLoopError, UnknownPluginError
 from controlloop.optimizer.milp import MilpSolver
 from controlloop.stability.options import Direction, Panic, Steps, WindowOptions
 
+pytestmark = pytest.mark.slow
+
 
 def decision(report: CycleReport) -> Decision:
     assert report.failure is None, report.failure

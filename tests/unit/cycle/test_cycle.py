@@ -37,6 +37,8 @@ from controlloop.protocols import Explainer
 from controlloop.stability.bounds import Bounds, BoundsPolicy
 from controlloop.tuner.configured import ConfiguredEstimator
 
+pytestmark = pytest.mark.slow
+
 CATALOG = System(
     accelerators=(Accelerator("A100", "A100", 1, 40.0),),
     capacity={"A100": 16},

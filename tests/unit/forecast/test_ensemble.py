@@ -18,6 +18,8 @@ from controlloop.forecast.options import ForecastOptions
 from controlloop.forecast.predictors import predictors
 from controlloop.forecast.tracking import pinball
 
+pytestmark = pytest.mark.slow
+
 LEVELS = np.array([0.1, 0.5, 0.9, 0.95])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,8 @@ from controlloop.optimizer.planner import Planner
 from controlloop.optimizer.unlimited import UnlimitedSolver
 from controlloop.plugins import Registry
 from controlloop.protocols import Solver
+
+pytestmark = pytest.mark.slow
 
 SHORT_OF_CARDS = {UnservedReason.NO_CAPACITY, UnservedReason.RECLAIMED}
 # name -> type, cards of one, cost

@@ -15,6 +15,8 @@ from controlloop.queueing.models import queue_models
 from controlloop.queueing.remembering import Remembering, remembering
 from controlloop.queueing.state_dependent import StateDependent
 
+pytestmark = pytest.mark.slow
+
 N = 40
 
 

@@ -39,6 +39,8 @@ from controlloop.simulator.demo import Demo, DemoOptions
 from controlloop.simulator.fleet import read_fleet
 from controlloop.tuner.state_file import FileStateStore
 
+pytestmark = pytest.mark.slow
+
 CYCLES = 30
 
 

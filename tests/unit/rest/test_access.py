@@ -18,6 +18,8 @@ from controlloop.rest.building import build_app
 from controlloop.rest.options import RestOptions
 from controlloop.rest.server import HttpServer
 
+pytestmark = pytest.mark.slow
+
 SECRET = "open sesame"  # noqa: S105 - it opens nothing
 
 

@@ -22,6 +22,8 @@ from controlloop.errors import InputError, UnknownPluginError
 from controlloop.rest import building
 from controlloop.rest.options import RestOptions
 
+pytestmark = pytest.mark.slow
+
 WITHIN_S = 60.0
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from controlloop.simulator.workloads.trace import Trace, TraceError
 
+pytestmark = pytest.mark.slow
+
 SEED = np.random.SeedSequence(4)
 
 

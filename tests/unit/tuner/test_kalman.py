@@ -11,6 +11,8 @@ from controlloop.tuner.expectation import ITL, TTFT, Table, expect, expected_val
 from controlloop.tuner.kalman import Gaussians, Innovation, innovation, update
 from controlloop.tuner.measurement import Measurement
 
+pytestmark = pytest.mark.slow
+
 MODEL = StateDependent()
 TRUTH = np.log([12.0, 0.3, 25.0, 0.002])
 NOISE = 0.02

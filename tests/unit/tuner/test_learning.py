@@ -20,6 +20,8 @@ from controlloop.tuner.measurement import Measurement, Rejection, Rules
 from controlloop.tuner.trust import verdict
 from controlloop.tuner.tuning import Tuning
 
+pytestmark = pytest.mark.slow
+
 MODEL = StateDependent()
 TRUTH = np.array([12.0, 0.3, 25.0, 0.002])
 TUNING = Tuning()

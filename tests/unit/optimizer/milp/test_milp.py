@@ -16,6 +16,8 @@ from controlloop.api.system import Objective, OptimizerOptions, SaturationPolicy
 from controlloop.optimizer.greedy import GreedySolver
 from controlloop.optimizer.milp import MilpSolver
 
+pytestmark = pytest.mark.slow
+
 
 def solved(lab: Any, system: System, **given: Any) -> Solution:
     return MilpSolver(**given).solve(lab.candidates(system), system.capacity, system.options)

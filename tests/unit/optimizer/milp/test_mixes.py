@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from controlloop.optimizer.milp.mixes import Part, find_mixes
 
+pytestmark = pytest.mark.slow
+
 ANY = 1e9
 
 
