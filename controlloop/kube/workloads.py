@@ -44,25 +44,31 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What belongs to workloads: pods by uid of their Deployment, other scalers by target."""
+    """What belongs to workloads: pods by uid of their Deployment, other scalers by target.
+
+    Quotas are by namespace.
+    """
 
     pods: Mapping[str, Sequence[Object]]
     all_pods: Sequence[Object]
     scalers: Mapping[Target, str]
     notes: tuple[str, ...]
     manager: str
-    quotas: Sequence[Object]
+    quotas: Mapping[str, Sequence[Object]]
 
     def workload(self, deployment: Object) -> Workload:
         pods = self.pods.get(deployment["metadata"]["uid"], ())
         parsed = parse_workload(deployment, pods, self._scaler(deployment), self.manager)
-        return replace(parsed, quotas=quota_shares(deployment, self.quotas))
+        return replace(parsed, quotas=quota_shares(deployment, self._quotas(deployment)))
 
     def basis(self, deployment: Object) -> tuple[object, ...]:
         """The versions of all that a workload is made of."""
         pods = self.pods.get(deployment["metadata"]["uid"], ())
-        things = (deployment, *pods, *self.quotas)
+        things = (deployment, *pods, *self._quotas(deployment))
         return self._scaler(deployment), *(_version(each) for each in things)
+
+    def _quotas(self, deployment: Object) -> Sequence[Object]:
+        return self.quotas.get(deployment["metadata"]["namespace"], ())
 
     def _scaler(self, deployment: Object) -> str | None:
         metadata = deployment["metadata"]
@@ -220,8 +226,15 @@ class WorkloadReader:
             scalers_by_target(autoscalers, scaled_objects),
             tuple(notes),
             self._manager,
-            quotas,
+            _by_namespace(quotas),
         )
+
+
+def _by_namespace(things: Sequence[Object]) -> dict[str, list[Object]]:
+    found: dict[str, list[Object]] = {}
+    for thing in things:
+        found.setdefault(thing["metadata"]["namespace"], []).append(thing)
+    return found
 
 
 def _if_known(
