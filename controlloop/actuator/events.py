@@ -12,6 +12,7 @@ from controlloop.errors import NotFoundError
 SCALED_UP: Final = "ScaledUp"
 SCALED_DOWN: Final = "ScaledDown"
 SIBLING_CREATED: Final = "SiblingCreated"
+SIBLING_RENEWED: Final = "SiblingRenewed"
 SIBLING_REMOVED: Final = "SiblingRemoved"
 CHANGE_REFUSED: Final = "ChangeRefused"
 CHANGE_FAILED: Final = "ChangeFailed"
@@ -69,7 +70,7 @@ class Told:
 
 def _undone(patch: Patch) -> str:
     if patch.birth is not None:
-        return f"{patch.ref} is not made"
+        return f"{patch.ref} is not {'renewed' if patch.ref.uid else 'made'}"
     return (
         f"{patch.ref} is not removed" if patch.removes else f"{patch.replicas} replicas are not set"
     )
@@ -82,7 +83,8 @@ def _message(patch: Patch) -> str:
 
 def _reason(patch: Patch) -> str:
     if patch.primary is not None:
-        return SIBLING_REMOVED if patch.removes else SIBLING_CREATED
+        made = SIBLING_RENEWED if patch.ref.uid else SIBLING_CREATED
+        return SIBLING_REMOVED if patch.removes else made
     if patch.change is not None:
         return SWITCHES[patch.change.step]
     return SCALED_UP if patch.replicas > patch.replicas_before else SCALED_DOWN

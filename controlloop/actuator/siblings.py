@@ -49,7 +49,7 @@ def sibling_name(primary: str, accelerator: str) -> str:
 def _step(
     server: str, goal: SiblingGoal, primary: Workload, templates: Templates
 ) -> Patch | Refusal:
-    if goal.ref is None:
+    if goal.ref is None or goal.renewed:
         return _made(server, goal, primary, templates)
     return Patch(
         ref=goal.ref,
@@ -65,7 +65,7 @@ def _step(
 def _made(
     server: str, goal: SiblingGoal, primary: Workload, templates: Templates
 ) -> Patch | Refusal:
-    """The patch that makes a sibling, or why there is none."""
+    """The patch that makes a sibling, or its pods anew, or why there is none."""
     home = Place(primary.accelerator, primary.max_batch, primary.replicas)
     there = Place(goal.accelerator, goal.max_batch or primary.max_batch, goal.replicas)
     rollable = primary.rollable
@@ -90,12 +90,13 @@ def _made(
         separate=entering.separate,
     )
     labels, annotations = _description(primary, there)
+    name = sibling_name(primary.ref.name, goal.accelerator)
     return Patch(
-        ref=WorkloadRef(primary.ref.namespace, sibling_name(primary.ref.name, goal.accelerator)),
+        ref=goal.ref or WorkloadRef(primary.ref.namespace, name),
         server=server,
-        replicas_before=0,
+        replicas_before=goal.before,
         replicas=goal.replicas,
-        labels=labels,
+        labels=labels if goal.ref is None else {},
         reason=goal.reason,
         birth=Birth(rollable.template, pod, annotations, rollable.digest),
         primary=primary.ref,

@@ -115,7 +115,8 @@ class SiblingGoal:
     """What becomes of a server's replicas on one accelerator beside its own, and why.
 
     `ref` is the Deployment that runs them, None where it is to be made. `gone`: nothing runs in
-    it any more, and it is to be removed.
+    it any more, and it is to be removed. `renewed`: its pods are to be made from the pod template
+    that its primary has by now.
     """
 
     accelerator: str
@@ -125,6 +126,7 @@ class SiblingGoal:
     reason: str
     ref: WorkloadRef | None = None
     gone: bool = False
+    renewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class TemplateChange:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """What a sibling is made from: its primary's pod template, moved to another accelerator.
+    """What a sibling is made from, or made anew: its primary's pod template, moved elsewhere.
 
     `source` is the digest of the pod template that `before` was read from: of another one nothing
     is made.
@@ -202,7 +204,8 @@ class Patch:
     `rests_on` is the workload's description (`Workload.labels`) on which the change was
     decided: where that reads otherwise by now, the change is decided anew, not sent again.
     It is sent only if the servers that it makes room for could be given what they grow by.
-    `primary` is set where a sibling of it is made, from `birth`, or, without one, removed.
+    `primary` is set where a sibling of it is made from `birth`, made anew from it where `ref` names
+    one that is there, or, without a birth, removed.
     """
 
     ref: WorkloadRef

@@ -16,7 +16,7 @@ from controlloop.kube.connection import Connection
 from controlloop.kube.informers import Lister
 from controlloop.kube.nodes import NodeOptions, common_tolerations, count_cards
 from controlloop.kube.resources import DEPLOYMENTS, NODES, PODS, Resource
-from controlloop.kube.siblings import create_sibling, delete_sibling
+from controlloop.kube.siblings import create_sibling, delete_sibling, renew_sibling
 from controlloop.kube.workloads import UNFINISHED, WorkloadReader
 from controlloop.kube.writes import FIELD_MANAGER, send_annotations, send_event, send_patch
 
@@ -107,9 +107,8 @@ class KubeCluster:
         """
         manager = self._options.field_manager
         if patch.birth is not None:
-            create_sibling(
-                self._connection, patch, patch.birth, timeout_s, manager, dry_run=dry_run
-            )
+            make = renew_sibling if patch.ref.uid else create_sibling
+            make(self._connection, patch, patch.birth, timeout_s, manager, dry_run=dry_run)
             return
         if patch.removes:
             delete_sibling(self._connection, patch.ref, timeout_s, dry_run=dry_run)

@@ -20,6 +20,7 @@ from controlloop.kube.connection import Connection
 from controlloop.kube.kinship import template_digest
 from controlloop.kube.pod_template import template_patch
 from controlloop.kube.resources import DEPLOYMENTS
+from controlloop.kube.writes import STRATEGIC_MERGE_PATCH, patch_body
 
 Object = Mapping[str, Any]
 
@@ -35,9 +36,6 @@ _BY_NAME: Final = ("containers", "env")
 def sibling_body(primary: Object, patch: Patch, birth: Birth) -> dict[str, Any]:
     """The Deployment that `patch` makes beside `primary`."""
     metadata, spec, name = primary["metadata"], primary["spec"], patch.ref.name
-    template = merged(spec["template"], template_patch(birth.before, birth.after))
-    labels = template.setdefault("metadata", {}).setdefault("labels", {})
-    labels[SIBLING] = name
     return {
         "apiVersion": DEPLOYMENTS.api_version,
         "kind": DEPLOYMENTS.kind,
@@ -61,7 +59,7 @@ def sibling_body(primary: Object, patch: Patch, birth: Birth) -> dict[str, Any]:
             **{key: spec[key] for key in _COPIED if key in spec},
             "replicas": patch.replicas,
             "selector": {"matchLabels": {SIBLING: name}},
-            "template": template,
+            "template": _template(primary, birth, name),
         },
     }
 
@@ -90,6 +88,35 @@ def create_sibling(
     path = DEPLOYMENTS.path(patch.ref.namespace)
     body = sibling_body(primary, patch, birth)
     connection.send("POST", path, f"create {patch.ref}", deadline.remaining_s(), body, query)
+
+
+def renew_sibling(
+    connection: Connection,
+    patch: Patch,
+    birth: Birth,
+    timeout_s: float,
+    field_manager: str,
+    *,
+    dry_run: bool,
+) -> None:
+    """Give a sibling the pod template that its primary has now; it rolls out as that one does.
+
+    Raises:
+        ConflictError: it, or the primary's pod template, changed since it was read.
+        NotFoundError: one of both is gone.
+        InvalidObjectError: the patch does not say whose sibling it is, or at which version.
+
+    """
+    deadline, ref = Deadline(SystemClock(), timeout_s), patch.ref
+    primary = _read_primary(connection, patch, birth, deadline)
+    body = patch_body(patch)
+    body["metadata"]["annotations"] = {SIBLING_SOURCE: birth.source}
+    template = _template(primary, birth, ref.name)
+    body["spec"] = {**body.get("spec", {}), "template": {"$patch": "replace", **template}}
+    query = [("fieldManager", field_manager), ("fieldValidation", "Strict"), *_dry(dry_run)]
+    path, what = DEPLOYMENTS.path(ref.namespace, ref.name), f"renew {ref}"
+    left_s = deadline.remaining_s()
+    connection.send("PATCH", path, what, left_s, body, query, STRATEGIC_MERGE_PATCH)
 
 
 def delete_sibling(
@@ -128,6 +155,12 @@ def merged(thing: Object, patch: Object) -> dict[str, Any]:
         else:
             result[key] = copy.deepcopy(value)
     return result
+
+
+def _template(primary: Object, birth: Birth, name: str) -> dict[str, Any]:
+    template = merged(primary["spec"]["template"], template_patch(birth.before, birth.after))
+    template.setdefault("metadata", {}).setdefault("labels", {})[SIBLING] = name
+    return template
 
 
 def _merged_by_name(things: Sequence[Object], patches: Sequence[Object]) -> list[Object]:

@@ -29,7 +29,7 @@ from controlloop.stability.mixes import (
     spot_of,
 )
 from controlloop.stability.moving import Trial
-from controlloop.stability.sibling_targets import SiblingTargets, going
+from controlloop.stability.sibling_targets import SiblingTargets, going, renewed
 from controlloop.stability.windows import NeedsOf
 
 STEADINESS: Final = frozenset(
@@ -142,13 +142,16 @@ class MixingPolicy:
 
 def _with_goals(decision: Decision, goals: tuple[SiblingGoal, ...]) -> Decision:
     """The decision that says what becomes of siblings, too."""
-    words = (
-        f"its sibling on {goal.accelerator} is removed: {goal.reason}"
-        if goal.gone
-        else f"beside it {goal.before} -> {goal.replicas} of {goal.accelerator}: {goal.reason}"
-        for goal in goals
-    )
+    words = (_in_words(goal) for goal in goals)
     return replace(decision, reason="; ".join([decision.reason, *words]), siblings=goals)
+
+
+def _in_words(goal: SiblingGoal) -> str:
+    if goal.gone:
+        return f"its sibling on {goal.accelerator} is removed: {goal.reason}"
+    if goal.renewed:
+        return f"its sibling on {goal.accelerator} is renewed: {goal.reason}"
+    return f"beside it {goal.before} -> {goal.replicas} of {goal.accelerator}: {goal.reason}"
 
 
 def without_siblings(
@@ -213,10 +216,6 @@ def _why_none(seen: ServerObservation, situation: Situation, accelerators: Colle
         return "it keeps its accelerator"
     if workload.accelerator not in accelerators:
         return f"accelerator {workload.accelerator!r} has no template"
-    digest = "" if workload.rollable is None else workload.rollable.digest
-    others = [each for each in seen.siblings if each.kinship and each.kinship.source != digest]
-    if others:
-        return f"{others[0].ref} is made from another pod template than {workload.ref} has by now"
     return ""
 
 
@@ -227,7 +226,8 @@ def _going(standing: Standing, holds: tuple[Hold, ...]) -> tuple[SiblingGoal, ..
         hold.forbids is not Forbids.INCREASE and hold.reason not in STEADINESS for hold in holds
     )
     why = standing.why or "another mix is better"
-    return going(standing.seen, standing.targets, standing.rest, why, blocked=blocked)
+    found = going(standing.seen, standing.targets, standing.rest, why, blocked=blocked)
+    return found or (() if blocked else renewed(standing.seen, standing.targets))
 
 
 def _said(problem: Problem, standings: Mapping[str, Standing]) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from controlloop.api.decision import SiblingGoal
@@ -141,3 +142,36 @@ def going(
                 )
             )
     return tuple(found)
+
+
+def renewed(seen: ServerObservation, targets: Mapping[str, int]) -> tuple[SiblingGoal, ...]:
+    """The first sibling whose pods are made from another pod template than its primary's by now.
+
+    One at a time, and only where every replica of all of them is ready: the primary's own rollout
+    has then shown that the new template works.
+    """
+    workloads = (seen.workload, *seen.siblings)
+    rollable = seen.workload.rollable
+    settled = all(each.rollable is None or each.rollable.settled for each in workloads)
+    ready = all(each.ready_replicas >= each.replicas for each in workloads)
+    if rollable is None or not (settled and ready):
+        return ()
+    old = (
+        each
+        for each in seen.siblings
+        if each.kinship is not None
+        and each.kinship.source != rollable.digest
+        and targets[each.accelerator] == each.replicas
+    )
+    return tuple(
+        SiblingGoal(
+            each.accelerator,
+            each.max_batch,
+            before=each.replicas,
+            replicas=each.replicas,
+            reason=f"the pod template of {seen.workload.ref} changed",
+            ref=each.ref,
+            renewed=True,
+        )
+        for each in islice(old, 1)
+    )

@@ -267,7 +267,8 @@ def by_name(cluster: KubeCluster) -> dict[str, Workload]:
     return {each.ref.name: each for each in cluster.workloads(TIMEOUT_S)}
 
 
-def a_birth(cluster: KubeCluster) -> Patch:
+def a_birth(cluster: KubeCluster, of: Workload | None = None) -> Patch:
+    """What makes a sibling, or makes the pods of one anew."""
     workload = by_name(cluster)["chat"]
     templates = {
         name: AcceleratorTemplate(node_selector={PRODUCT_LABEL: name}, limits={GPU: "1"})
@@ -275,6 +276,8 @@ def a_birth(cluster: KubeCluster) -> Patch:
     }
     current = Allocation("A100", workload.replicas, 32)
     goal = SiblingGoal("H100", 32, 0, 2, "test")
+    if of is not None:
+        goal = replace(goal, before=of.replicas, ref=of.ref, renewed=True)
     decision = Decision("chat", Action.KEEP, current, current, "", siblings=(goal,))
     solution = Solution({}, (), SolveStatus.OPTIMAL, "milp", 0.0)
     seen = Observation(0.0, (ServerObservation(workload),))
@@ -320,6 +323,45 @@ def test_of_another_pod_template_than_was_looked_at_nothing_is_made(
     with pytest.raises(ConflictError, match=r"pod template of .* changed"):
         cluster.patch(patch, TIMEOUT_S, dry_run=False)
     assert watch.siblings() == []
+
+
+def test_a_new_pod_template_of_the_primary_is_made_the_siblings_whole(
+    watch: Watch, cluster: KubeCluster, born: Workload
+) -> None:
+    watch.fleet.add_nodes(GpuNode(product="H100", gpus=1))
+    container = {"name": "server", "image": "vllm/vllm-openai:next", "args": ["--model=other"]}
+    watch.fleet.patch("chat", {"spec": {"template": {"spec": {"containers": [container]}}}})
+
+    def renewed() -> bool:
+        try:
+            sibling = by_name(cluster)[born.ref.name]
+            cluster.patch(a_birth(cluster, sibling), TIMEOUT_S, dry_run=False)
+        except ConflictError:
+            return False
+        return True
+
+    until(renewed, "renewed")
+    pod = watch.fleet.deployment(born.ref.name).spec.template
+    (engine,) = pod.spec.containers
+    assert engine.image == "vllm/vllm-openai:next"
+    # What the new template has no more is gone; what the accelerator's names is there.
+    assert engine.args == ["--model=other", "--max-num-seqs=32"]
+    assert engine.resources.limits == {GPU: "1"}
+    assert pod.spec.node_selector == {PRODUCT_LABEL: "H100"}
+    assert pod.metadata.labels["inferno.server.sibling"] == born.ref.name
+    sibling, primary = by_name(cluster)[born.ref.name], by_name(cluster)["chat"]
+    assert sibling.kinship is not None
+    assert primary.rollable is not None
+    assert sibling.kinship.source == primary.rollable.digest
+    selector = f"inferno.server.sibling={born.ref.name}"
+
+    def rolled_out() -> bool:
+        path = f"/api/v1/namespaces/{watch.fleet.namespace}/pods"
+        pods = watch.fleet.get(path, labelSelector=selector)["items"]
+        images = [pod["spec"]["containers"][0]["image"] for pod in pods if is_ready(pod)]
+        return images == ["vllm/vllm-openai:next"] * 2
+
+    until(rolled_out, "both of the new image")
 
 
 def test_a_sibling_is_removed_at_the_version_that_was_read_and_no_other(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 
@@ -60,6 +59,7 @@ class Fleet:
     heterogeneous: bool = True
     starts: bool = True
     moving: bool = False
+    renewals: int = 0
     switched_to: str | None = None
     faster: float = 1.0
     now: float = 0.0
@@ -163,8 +163,13 @@ class Fleet:
         elif patch.removes:
             assert not self.deployments[name].replicas
             del self.deployments[name]
+        elif patch.birth is not None and name in self.deployments:
+            before = self.deployments[name]
+            assert patch.replicas == before.replicas
+            kinship = Kinship("uid-chat", patch.birth.source)
+            self.deployments[name] = replace(before, kinship=kinship)
+            self.renewals += 1
         elif patch.birth is not None:
-            assert name not in self.deployments
             self.deployments[name] = Workload(
                 replace(patch.ref, uid=f"uid-{name}", resource_version="1"),
                 patch.labels["inferno.server.name"] or "",
@@ -271,23 +276,29 @@ def test_what_is_not_known_takes_no_sibling_away(mixed: Fleet, forbids: Forbids)
     assert mixed.counts()["H100"] == before["H100"]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"heterogeneous": False},
-        {"rollable": replace(ROLLABLE, digest="another")},
-    ],
-)
-def test_what_may_have_no_siblings_any_more_goes_home_first(
-    mixed: Fleet, change: dict[str, Any]
-) -> None:
+def test_what_may_have_no_siblings_any_more_goes_home_first(mixed: Fleet) -> None:
     mixed.a100 = 12
-    for name, value in change.items():
-        setattr(mixed, name, value)
+    mixed.heterogeneous = False
     for _ in range(5):
         mixed.cycle()
         assert mixed.capable() >= 1
     assert "H100" not in mixed.counts()
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_another_pod_template_of_its_primary_is_given_to_a_sibling_once_it_rolled_out(
+    mixed: Fleet, unknown: bool
+) -> None:
+    before = mixed.counts()
+    mixed.rollable = replace(ROLLABLE, digest="another", settled=False)
+    mixed.run(3)
+    assert mixed.renewals == 0
+    mixed.rollable = replace(mixed.rollable, settled=True)
+    if unknown:
+        mixed.holds = (Hold(HoldReason.SIGNAL_MISSING, Forbids.DECREASE, "no metrics"),)
+    mixed.run(3)
+    assert mixed.renewals == (0 if unknown else 1)
+    assert mixed.counts() == before
 
 
 def test_a_sibling_stays_while_its_own_accelerator_has_no_cards_to_take_over(
