@@ -187,6 +187,17 @@ def test_both_can_be_switched_off() -> None:
     assert Story(Attention(options)).see(1001.0, chat(9, KUBECTL)) is None
 
 
+def test_a_sibling_that_somebody_scaled_is_left_alone_with_its_whole_server() -> None:
+    attention, sibling = Attention(OPTIONS), replace(chat(2), ref=WorkloadRef("ns", "b", "u2"))
+    attention.look(Observation(0.0, (ServerObservation(chat(3), siblings=(sibling,)),)))
+    scaled = replace(sibling, replicas=5, replicas_by=KUBECTL)
+    now = Observation(9.0, (ServerObservation(chat(3), siblings=(scaled,)),))
+    (seen,) = attention.look(now).servers
+    (hold,) = seen.holds
+    assert (hold.reason, hold.forbids) == (HoldReason.MANUAL_CHANGE, Forbids.CHANGE)
+    assert "from 2 to 5" in hold.detail
+
+
 counts = st.integers(0, 1000)
 times = st.floats(0, 4e9, allow_nan=False)
 changes = st.none() | st.builds(Change, times, st.text(max_size=20), st.text(max_size=50))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,13 @@ class Past:
     def __init__(self, failure: Exception | None = None) -> None:
         self.asked: list[tuple[float, int, float]] = []
         self.failure = failure
+        self.of: list[str] = []
 
     def rates_rps(
         self, end: float, workloads: Sequence[Workload], slots: int, step_s: float
     ) -> Mapping[str, FloatArray]:
         self.asked.append((end, slots, step_s))
+        self.of = [one.accelerator for one in workloads]
         if self.failure is not None:
             raise self.failure
         middles = end - (np.arange(slots)[::-1] + 0.5) * step_s
@@ -262,3 +265,12 @@ def test_where_nothing_fits_it_says_so_and_forecasts_all_the_same(loads: Any) ->
     found = forecaster.forecast(now, loads.seen(now, {"a": 3.0, "b": 1.0}))
     assert any("is not kept: at most 10 bytes fit" in note for note in found.notes)
     assert found.loads.keys() == {"a", "b"}
+
+
+def test_what_siblings_served_is_asked_for_with_what_their_server_did(loads: Any) -> None:
+    past, seen = Past(), loads.seen(60.0, {"a": 5.0})
+    (server,) = seen.servers
+    sibling = replace(server.workload, accelerator="B200")
+    mixed = replace(seen, servers=(replace(server, siblings=(sibling,)),))
+    ensemble(past=past).forecast(60.0, mixed)
+    assert past.of == [server.workload.accelerator, "B200"]

@@ -181,3 +181,9 @@ def test_a_load_that_changes_faster_than_it_settles_counts_for_nothing() -> None
     # Twelve requests more inside than before is chance, with sixteen in service.
     found = seen(Sampler(WINDOW_S), 0.0, server({"arrival_rate_rps": Present(4.2)}))
     assert isinstance(found, Measurement)
+
+
+def test_a_server_with_siblings_tells_nothing_of_any_single_accelerator() -> None:
+    sibling = replace(WORKLOAD, accelerator="b")
+    mixed = replace(server(), siblings=(sibling,))
+    assert seen(Sampler(WINDOW_S), 600.0, mixed) is Rejection.MIXED
