@@ -10,6 +10,7 @@ import hashlib
 import re
 from typing import Final
 
+from controlloop.actuator.switching import said_of, told
 from controlloop.actuator.templates import Templates, moved, why_not_editable
 from controlloop.api import labels as keys
 from controlloop.api.decision import Birth, Decision, Patch, Refusal, SiblingGoal
@@ -20,7 +21,6 @@ from controlloop.api.switching import Place
 LONGEST_NAME: Final = 63
 """Of a label's value: its pods carry the sibling's name."""
 _DIGEST: Final = 6
-_LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _COPIED: Final = (keys.NAME, keys.MODEL, keys.CLASS, keys.CONTAINER)
 
 
@@ -103,13 +103,10 @@ def _made(
     )
 
 
-def _description(primary: Workload, there: Place) -> tuple[dict[str, str | None], dict[str, str]]:
+def _description(primary: Workload, there: Place) -> tuple[dict[str, str], dict[str, str]]:
     """Labels and annotations of a sibling: what it serves, as its primary, and what runs it."""
     said = primary.labels or {}
     values = {key: said[key] for key in _COPIED if key in said}
-    values |= {keys.MANAGED: "true", keys.ACCELERATOR: there.accelerator}
-    if there.max_batch:
-        values[keys.MAX_BATCH] = str(there.max_batch)
-    fits = {key for key, value in values.items() if _LABEL_VALUE.fullmatch(value)}
-    labels: dict[str, str | None] = {key: values[key] for key in values if key in fits}
-    return labels, {key: value for key, value in values.items() if key not in fits}
+    labels, annotations = told(values | {keys.MANAGED: "true"} | said_of(there))
+    given = {key: value for key, value in labels.items() if value is not None}
+    return given, {key: value for key, value in annotations.items() if value is not None}

@@ -106,7 +106,7 @@ def begin(
             min_ready_s=BRAKE_S,
             progress_deadline_s=BRAKE_S + 1,
         )
-    labels, annotations = _said(after)
+    labels, annotations = told(said_of(after))
     annotations |= {
         keys.SWITCH: _text(record),
         keys.DISPLACED: json.dumps(displaced, sort_keys=True) if displaced else None,
@@ -166,7 +166,7 @@ def _starting(
         f"{ready} of {after.replicas} replicas of {after} were ready after {allowed_s:.0f} s:"
         f" back to {record.before}"
     )
-    labels, annotations = _said(record.before)
+    labels, annotations = told(said_of(record.before))
     undoing = replace(record, state=SwitchState.UNDOING)
     annotations |= {
         keys.SWITCH: _text(undoing),
@@ -258,18 +258,26 @@ def _allowed_s(workload: Workload, options: SwitchOptions) -> float:
     return max(options.startup_s, shown_s * options.startup_factor)
 
 
-def _said(place: Place) -> tuple[dict[str, str | None], dict[str, str | None]]:
-    """Labels and annotations that say what runs; a value that no label can hold is annotated."""
+def told(values: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Labels and annotations that say these values: annotated is what no label can hold.
+
+    Each key is in both, with None in the one that does not say it.
+    """
     labels: dict[str, str | None] = {}
     annotations: dict[str, str | None] = {}
-    said = {keys.ACCELERATOR: place.accelerator}
-    if place.max_batch:
-        said[keys.MAX_BATCH] = str(place.max_batch)
-    for key, value in said.items():
+    for key, value in values.items():
         fits = _LABEL_VALUE.fullmatch(value) is not None
         labels[key] = value if fits else None
         annotations[key] = None if fits else value
     return labels, annotations
+
+
+def said_of(place: Place) -> dict[str, str]:
+    """What a workload that runs there says, by key."""
+    said = {keys.ACCELERATOR: place.accelerator}
+    if place.max_batch:
+        said[keys.MAX_BATCH] = str(place.max_batch)
+    return said
 
 
 def _text(value: object) -> str:

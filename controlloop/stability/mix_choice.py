@@ -82,6 +82,12 @@ class MixChoice:
         self._memory = memory
         self._wishes: Mapping[str, _Wish] = {}
         self._claimed: frozenset[str] = frozenset()
+        self._remark = ""
+
+    @property
+    def remark(self) -> str:
+        """What the solver says of how it weighed several accelerators; "" for nothing."""
+        return self._remark
 
     @property
     def claimed(self) -> Collection[str]:
@@ -115,6 +121,7 @@ class MixChoice:
             if self._is_free(each, problem, accelerators, situation.now)
         }
         choices = self._choices(situation, free, accelerators)
+        self._remark = ""
         better = self._better(situation, problem, free, choices, short) if choices else {}
         self._wishes = {name: self._wish(name, mix) for name, mix in better.items()}
         ripe = {
@@ -204,6 +211,7 @@ class MixChoice:
     ) -> Mapping[str, Mix]:
         """Mixes other than those that run that save enough, or give what else is not to be had."""
         solution = self._trial(_whole_problem(situation, problem, free, choices))
+        self._remark = solution.message
         unserved = {each.server for each in solution.unserved}
         wanted = {
             name: siblings

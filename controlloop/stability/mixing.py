@@ -102,8 +102,10 @@ class MixingPolicy:
             if any(hold.reason is HoldReason.NO_NODE_FITS for hold in each.holds)
         }
         self._short = frozenset(no_cards | no_node)
+        remark = self._choice.remark
         return replace(
             decided,
+            notes=(*decided.notes, f"several accelerators: {remark}") if remark else decided.notes,
             decisions=tuple(
                 _with_goals(each, self._goals.get(each.server, ())) for each in decided.decisions
             ),

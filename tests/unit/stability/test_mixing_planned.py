@@ -59,6 +59,8 @@ class Fleet:
     heterogeneous: bool = True
     starts: bool = True
     moving: bool = False
+    solver: str = "milp"
+    remarks: tuple[str, ...] = ()
     renewals: int = 0
     switched_to: str | None = None
     faster: float = 1.0
@@ -70,7 +72,7 @@ class Fleet:
     notes: list[HoldReason] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.planner = Planner(solver="milp", siblings=True)
+        self.planner = Planner(solver=self.solver, siblings=True)
         self.deployments["chat"] = Workload(
             WorkloadRef("ns", "chat", "uid-chat", "1"),
             "chat",
@@ -131,6 +133,7 @@ class Fleet:
         problem = self.policy.shape(situation)
         decided = self.policy.steady(problem, self.planner.solve(problem))
         self.notes = [hold.reason for each in decided.decisions for hold in each.holds]
+        self.remarks = decided.notes
         made = plan(decided, seen, Means(TEMPLATES, now=self.now))
         self.refusals = list(made.refusals)
         for patch in made.patches:
@@ -344,3 +347,10 @@ def test_a_server_that_can_have_no_siblings_moves_as_a_whole() -> None:
     fleet.run(3 * CYCLES)
     assert fleet.switched_to == "H100"
     assert fleet.counts() == {"A100": 2}
+
+
+def test_a_solver_that_weighs_no_mixes_is_named() -> None:
+    fleet = Fleet(solver="greedy")
+    fleet.run(1)
+    assert any("milpSolver weighs several" in note for note in fleet.remarks)
+    assert fleet.counts() == {"A100": 4}
