@@ -16,9 +16,6 @@ from controlloop.errors import ControlLoopError
 
 # Objectives are scaled to about a thousand: this is a billionth of the greatest.
 _ABSOLUTE_GAP: Final = 1e-6
-# Searches for solutions in programs within the program: prices and rounding have found good ones,
-# and what is left to do is the proof.
-_NO_SUBPROBLEMS: Final = {"mip_heuristic_run_rins": False, "mip_heuristic_run_rens": False}
 # A solver that is given no time at all does odd things.
 _LEAST_TIME_S: Final = 0.01
 
@@ -124,12 +121,7 @@ def highs() -> PulpBackend:
     return PulpBackend(
         "HiGHS",
         lambda limit_s, gap: pulp.HiGHS(
-            msg=False,
-            threads=1,
-            gapRel=gap,
-            gapAbs=_ABSOLUTE_GAP,
-            timeLimit=limit_s,
-            **_NO_SUBPROBLEMS,
+            msg=False, threads=1, gapRel=gap, gapAbs=_ABSOLUTE_GAP, timeLimit=limit_s
         ),
         _read_highs,
     )
