@@ -46,7 +46,8 @@ STEADY_TARGET_S = 6.0
 CHANGES_TARGET_S = 20.0
 MOST_REQUESTS = 4
 STEADY_CYCLES = 5
-CALM_RPS, BUSY_RPS = 16.0, 36.0
+CALM_RPS, BUSY_RPS = 21.0, 36.0
+"""Of each replica, of which one serves 26 within its objectives: the calm ones are to stay."""
 MINUTES_S = 60.0
 
 STDERR = Console(stderr=True)
@@ -278,7 +279,7 @@ def main() -> int:
     missed = [one.cycle for one in measured if one.missed]
     if steady.requests > MOST_REQUESTS:
         missed.append(f"requests of a steady cycle: {steady.requests:g}, may be {MOST_REQUESTS}")
-    if changed.patches < size.changes:
+    if changed.patches != size.changes:
         missed.append(f"changes: {changed.patches} of {size.changes} were made")
     console.print(f"missed: {', '.join(missed)}" if missed else "every target is met")
     if chosen.output:

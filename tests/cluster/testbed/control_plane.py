@@ -82,6 +82,9 @@ class ControlPlane:
             f"--kube-api-burst={2 * REQUESTS_PER_SECOND}",
             "--concurrent-deployment-syncs=20",
             "--concurrent-replicaset-syncs=20",
+            # On a busy machine kwok renews hundreds of leases late, and no kubelet would make the
+            # pods ready again that are taken for lost meanwhile. Tests report nodes unready.
+            "--node-monitor-grace-period=10m",
         )
         self.scheduler = self._program(
             programs["kube-scheduler"], f"--config={folder / 'scheduler.yaml'}", "--secure-port=0"
