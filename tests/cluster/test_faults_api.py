@@ -10,7 +10,7 @@ import pytest
 from testbed.daemon import Daemon, server_of
 from testbed.objects import ManagedServer
 from testbed.proxy import Fault, Request
-from testbed.stand import BUSY, Stand
+from testbed.stand import BUSY, NEEDED_WHEN_BUSY, Stand
 from testbed.waiting import until
 
 REFUSALS = (
@@ -142,6 +142,7 @@ def test_an_api_server_that_is_killed_in_the_middle_of_a_write_leaves_nothing_ha
     stand.await_growth("killed")
     logged = [one for one in loop.events("patch") if one["server"] == "killed"]
     assert logged[0]["error"] == "UnavailableError"
-    assert server_of(loop.reports()[-1], "killed")["current"]["numReplicas"] >= 1
+    done = loop.await_report(lambda one: one["succeeded"], "a cycle that is done")
+    assert server_of(done, "killed")["current"]["numReplicas"] >= NEEDED_WHEN_BUSY
     container = stand.fleet.deployment("killed").spec.template.spec.containers[0]
     assert container.args[-1] == "--max-num-seqs=32"
