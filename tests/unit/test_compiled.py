@@ -1,18 +1,18 @@
-"""Compiled functions work where nothing can be kept on disk, too."""
+"""Compiled functions work whatever becomes of what is kept on disk."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numba
 import pytest
+from numba.core import caching
 
-from controlloop import compiled as module
+from controlloop.compiled import kept
 
 
 def twice(number: int) -> int:
@@ -22,19 +22,33 @@ def twice(number: int) -> int:
 def test_a_file_system_without_a_place_for_a_cache_is_no_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[bool] = []
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    assert kept(twice)(21) == 42
 
-    def njit(**options: Any) -> Callable[..., Any]:
-        asked.append(options.get("cache", False))
-        if asked[-1]:
-            raise RuntimeError("cannot cache function 'twice': no locator available")
-        made: Callable[..., Any] = numba.njit(**options)
-        return made
 
-    # Numba uses its own decorator itself: only ours is to fail.
-    monkeypatch.setattr(module, "numba", SimpleNamespace(njit=njit))
-    assert module.kept(twice)(21) == 42
-    assert asked == [True, False]
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("left", [0, 9])
+def test_a_cache_that_was_left_half_written_is_made_anew(
+    kind: str, left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    kept(twice)(21)
+    (torn,) = tmp_path.rglob(kind)
+    torn.write_bytes(torn.read_bytes()[:left])
+
+    assert kept(twice)(21) == 42
+    mended: Any = kept(twice)
+    assert mended(21) == 42
+    assert sum(mended.stats.cache_hits.values()) == 1
+
+
+def test_a_cache_that_can_no_longer_be_written_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    made = kept(twice)
+    shutil.rmtree(tmp_path / "cache")
+    assert made(21) == 42
 
 
 ENTRY = """
