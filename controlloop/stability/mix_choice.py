@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -321,17 +322,14 @@ def _whole_problem(
 
 
 def _with_variants(current: Allocation, standing: Standing, prices: Prices) -> Allocation:
+    """What runs, in the words of the data; what the data does not know is left out, as no cost."""
     siblings = standing.seen.siblings
     if not siblings:
         return current
     variants = tuple(
-        Variant(
-            each.accelerator,
-            each.replicas,
-            each.max_batch,
-            each.replicas * prices.of(each.model, each.accelerator),
-        )
+        Variant(each.accelerator, each.replicas, each.max_batch, each.replicas * price)
         for each in (standing.seen.workload, *siblings)
+        if math.isfinite(price := prices.of(each.model, each.accelerator))
     )
     return replace(current, variants=variants)
 
