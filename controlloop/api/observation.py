@@ -28,6 +28,10 @@ class WorkloadRef:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+FIRST_UNREADY_S: Final = 30.0
+"""A pod becomes unready with its start; one that does so later was ready before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """One pod of a workload. Times are seconds since the epoch, None where unknown.
@@ -52,6 +56,20 @@ class Pod:
     unplaced_since: float | None = None
     unplaced_why: str = ""
     unready_since: float | None = None
+
+    @property
+    def never_ready(self) -> bool:
+        """Whether it is still to become ready for the first time, as far as it is known."""
+        if self.ready or self.terminating:
+            return False
+        if self.started_at is None or self.unready_since is None:
+            return True
+        return self.unready_since - self.started_at <= FIRST_UNREADY_S
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it was ready and is not any more, and is not on its way out."""
+        return not (self.ready or self.terminating or self.never_ready)
 
     @property
     def carries_load(self) -> bool:

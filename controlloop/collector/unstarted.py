@@ -14,9 +14,6 @@ SAID_ALREADY: Final = frozenset(
 )
 """Holds of a Deployment whose template changes: what they say of its pods is of that change."""
 
-FIRST_UNREADY_S: Final = 30.0
-"""A pod becomes unready with its start; one that does so later was ready before."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -35,8 +32,8 @@ class Patience:
 def without_unstarted(seen: ServerObservation, now: float, patience: Patience) -> ServerObservation:
     """The server with what its pods that do not start forbid.
 
-    As many more are allowed as started since. Where a single pod does not start, one more is: it
-    may be its node that is broken.
+    As many are allowed to be under way as started since. Where a single pod does not start, one
+    more is: it may be its node that is broken.
 
     Args:
         seen: the server.
@@ -48,7 +45,7 @@ def without_unstarted(seen: ServerObservation, now: float, patience: Patience) -
     if patience.least_s <= 0 or any(hold.reason in SAID_ALREADY for hold in workload.holds):
         return seen
     limit_s = _limit_s(workload.pods, patience)
-    starting = {pod.name: pod.started_at for pod in workload.pods if _never_ready(pod)}
+    starting = {pod.name: pod.started_at for pod in workload.pods if _starts(pod)}
     begun = [at for at in starting.values() if at is not None and now - at > limit_s]
     if not begun:
         return seen
@@ -58,7 +55,10 @@ def without_unstarted(seen: ServerObservation, now: float, patience: Patience) -
         f"{len(begun)} of {workload.replicas} pods are not ready after {limit_s:.0f} s, the first"
         f" started {now - oldest:.0f} s ago; {proven} became ready since"
     )
-    limit = workload.replicas + proven + (len(starting) == 1)
+    present = sum(not pod.terminating for pod in workload.pods)
+    under_way = len(starting) - len(begun) + max(workload.replicas - present, 0)
+    more = proven + (len(begun) == 1) - under_way
+    limit = workload.replicas + max(more, 0)
     hold = Hold(HoldReason.GROWTH_NOT_READY, Forbids.INCREASE, detail, limit)
     return replace(seen, holds=(*seen.holds, hold))
 
@@ -73,9 +73,5 @@ def _limit_s(pods: tuple[Pod, ...], patience: Patience) -> float:
     return max(patience.least_s, patience.factor * shown_s)
 
 
-def _never_ready(pod: Pod) -> bool:
-    if pod.ready or pod.terminating or pod.unplaced_since is not None:
-        return False
-    if pod.started_at is None or pod.unready_since is None:
-        return True
-    return pod.unready_since - pod.started_at <= FIRST_UNREADY_S
+def _starts(pod: Pod) -> bool:
+    return pod.never_ready and pod.unplaced_since is None

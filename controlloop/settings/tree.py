@@ -145,7 +145,7 @@ class CollectorSettings(Section):
     startup_s: float = _setting(
         600.0,
         "time that a pod that was added has at least to become ready; beyond it that is told, and "
-        "only as many more are added as became ready since, or one where a single pod did not",
+        "only as many more are under way as became ready since, or one where a single pod did not",
         "s",
         "0: nothing is made of it",
         ge=0,

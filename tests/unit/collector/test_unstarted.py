@@ -54,6 +54,17 @@ def test_as_many_more_are_allowed_as_started_since() -> None:
     assert limit_of(OLD, STUCK, STUCK, fresh, fresh) == 7
 
 
+def test_those_under_way_are_counted_so_that_no_cycle_adds_as_many_again() -> None:
+    fresh = Pod("f", started_at=NOW - 650.0, ready_since=NOW - 610.0)
+    under_way = Pod("n", ready=False, started_at=NOW - 10.0, unready_since=NOW - 10.0)
+    assert limit_of(OLD, STUCK, STUCK, fresh, fresh, under_way) == 7
+    assert limit_of(OLD, STUCK, STUCK, fresh, fresh, under_way, under_way) == 7
+    # Asked for, and not made yet.
+    seen = server(OLD, STUCK, STUCK, fresh, fresh)
+    asked = replace(seen, workload=replace(seen.workload, replicas=7))
+    assert without_unstarted(asked, NOW, PATIENCE).holds[0].limit == 7
+
+
 @pytest.mark.parametrize(
     "pod",
     [
