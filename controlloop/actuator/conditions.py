@@ -28,15 +28,19 @@ def condition_changes(seen: Observation) -> tuple[ConditionChange, ...]:
 
 
 def _changes(seen: Observation) -> Iterator[ConditionChange]:
-    for server in seen.servers:
-        workload = server.workload
+    each_with_name = (
+        (server.name, workload)
+        for server in seen.servers
+        for workload in (server.workload, *server.siblings)
+    )
+    for name, workload in each_with_name:
         if workload.ref.kind != DEPLOYMENT:
             continue
         before, wanted = _carried(workload), _wanted(workload, seen.time)
         if before is not None and wanted is not None and before.status == wanted.status:
             wanted = replace(wanted, lastTransitionTime=before.lastTransitionTime)
         if before != wanted:
-            yield ConditionChange(workload.ref, server.name, wanted)
+            yield ConditionChange(workload.ref, name, wanted)
 
 
 def _wanted(workload: Workload, now: float) -> Condition | None:

@@ -116,7 +116,7 @@ def _steps(
     """What becomes of one decision: usually one patch, or nothing."""
     steps = _own_steps(decision, seen, means)
     if len(seen) == 1:
-        steps += sibling_steps(decision, seen[0].workload, means.templates)
+        steps += sibling_steps(decision, seen[0], means.templates)
     return steps
 
 

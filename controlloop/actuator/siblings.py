@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from controlloop.actuator.switching import said_of, told
@@ -15,7 +16,7 @@ from controlloop.actuator.templates import Templates, moved, why_not_editable
 from controlloop.api import labels as keys
 from controlloop.api.decision import Birth, Decision, Patch, Refusal, SiblingGoal
 from controlloop.api.holds import HoldReason
-from controlloop.api.observation import Workload, WorkloadRef
+from controlloop.api.observation import ServerObservation, Workload, WorkloadRef
 from controlloop.api.switching import Place
 
 LONGEST_NAME: Final = 63
@@ -25,16 +26,19 @@ _COPIED: Final = (keys.NAME, keys.MODEL, keys.CLASS, keys.CONTAINER)
 
 
 def sibling_steps(
-    decision: Decision, primary: Workload, templates: Templates
+    decision: Decision, seen: ServerObservation, templates: Templates
 ) -> list[Patch | Refusal]:
     """What becomes of each sibling that is to change, in the order decided; and why none does."""
+    primary = seen.workload
+    said = {each.ref: each.labels for each in seen.siblings}
     refusals = [
         Refusal(decision.server, f"{hold.reason}: {hold.detail}", primary.ref, (str(hold.reason),))
         for hold in decision.holds
         if hold.reason in (HoldReason.SIBLING_SELECTOR, HoldReason.SIBLING_FAILED)
     ]
     return refusals + [
-        _step(decision.server, goal, primary, templates) for goal in decision.siblings
+        _step(decision.server, goal, primary, templates, said.get(goal.ref) if goal.ref else None)
+        for goal in decision.siblings
     ]
 
 
@@ -47,7 +51,11 @@ def sibling_name(primary: str, accelerator: str) -> str:
 
 
 def _step(
-    server: str, goal: SiblingGoal, primary: Workload, templates: Templates
+    server: str,
+    goal: SiblingGoal,
+    primary: Workload,
+    templates: Templates,
+    said: Mapping[str, str] | None,
 ) -> Patch | Refusal:
     if goal.ref is None or goal.renewed:
         return _made(server, goal, primary, templates)
@@ -58,6 +66,7 @@ def _step(
         replicas=goal.replicas,
         labels={},
         reason=goal.reason,
+        rests_on=said,
         primary=primary.ref if goal.gone else None,
     )
 

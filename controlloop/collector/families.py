@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,7 +30,8 @@ class Family:
 def families(workloads: Sequence[Workload], *, joined: bool) -> tuple[Family, ...]:
     """The families of these workloads, in their order.
 
-    A sibling whose primary is not among them, or names another server, is held as it is.
+    A sibling whose primary is not among them, or names another server, is held as it is; so are
+    two of the same accelerator.
 
     Args:
         workloads: every managed workload.
@@ -40,10 +42,11 @@ def families(workloads: Sequence[Workload], *, joined: bool) -> tuple[Family, ..
         return tuple(Family(each) for each in workloads)
     primaries = {each.ref.uid: each for each in workloads if each.kinship is None}
     siblings: dict[str, list[Workload]] = {}
+    places = Counter(_place(each) for each in workloads if each.kinship is not None)
     alone = []
     for each in workloads:
         owner = None if each.kinship is None else primaries.get(each.kinship.owner)
-        if owner is not None and _belongs(each, owner):
+        if owner is not None and _belongs(each, owner) and places[_place(each)] == 1:
             siblings.setdefault(owner.ref.uid, []).append(each)
         else:
             alone.append(each if each.kinship is None else _held(each))
@@ -64,8 +67,15 @@ def _belongs(sibling: Workload, owner: Workload) -> bool:
     return same and sibling.accelerator != owner.accelerator
 
 
+def _place(sibling: Workload) -> tuple[str, str]:
+    """A server has one sibling on an accelerator: of two nobody can tell which is meant."""
+    return "" if sibling.kinship is None else sibling.kinship.owner, sibling.accelerator
+
+
 def _held(sibling: Workload) -> Workload:
-    detail = "the Deployment that it was made beside is not managed, or says something else by now"
+    detail = (
+        "the Deployment that it was made beside is not managed, or their labels do not fit together"
+    )
     hold = Hold(HoldReason.SIBLING_ALONE, Forbids.CHANGE, detail)
     return replace(sibling, holds=(*sibling.holds, hold))
 

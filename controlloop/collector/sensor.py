@@ -152,9 +152,15 @@ def _in_order(servers: Sequence[ServerObservation]) -> tuple[ServerObservation, 
     """In order of name; of a name that several workloads claim, nobody can tell whose it is."""
     claims: dict[str, list[str]] = {}
     for server in servers:
-        claims.setdefault(server.name, []).append(str(server.workload.ref))
+        claims.setdefault(server.name, []).append(_claim(server.workload))
     ordered = sorted(servers, key=lambda one: (one.name, str(one.workload.ref)))
     return tuple(_undisputed(server, claims[server.name]) for server in ordered)
+
+
+def _claim(workload: Workload) -> str:
+    """Whose claim it is; a sibling stands for itself where `actuator.siblings` is off."""
+    made = "" if workload.kinship is None else " (a sibling: see actuator.siblings)"
+    return f"{workload.ref}{made}"
 
 
 def _undisputed(server: ServerObservation, claims: Sequence[str]) -> ServerObservation:

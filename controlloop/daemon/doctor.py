@@ -59,7 +59,11 @@ class Account(Protocol):
 
 ADVICE: Final[Mapping[HoldReason, str]] = {
     HoldReason.LABELS_INVALID: "mend the label or annotation",
-    HoldReason.DUPLICATE_NAME: "give each Deployment its own inferno.server.name",
+    HoldReason.DUPLICATE_NAME: (
+        "give each Deployment its own inferno.server.name; where one is a sibling, turn"
+        " actuator.siblings on, or delete that one once the other has the replicas it needs"
+    ),
+    HoldReason.SIBLING_ALONE: "have its primary managed again, as it was, or delete the sibling",
     HoldReason.UNKNOWN_MODEL: "add the model's performance data, or mend the label",
     HoldReason.UNKNOWN_CLASS: "add the class with a target for the model, or mend the label",
     HoldReason.UNKNOWN_ACCELERATOR: "add the accelerator to the data, or mend the label",
@@ -211,9 +215,10 @@ class Doctor:
                 yield Finding(Level.PROBLEM, "data", f"{file}: {problem}", "see controlloop check")
             return
         for server in seen.servers:
-            for hold in unknown_names(catalog, server.workload):
-                found = f"{hold.reason}: {hold.detail}"
-                yield Finding(Level.WARNING, server.name, found, ADVICE[hold.reason])
+            for workload in (server.workload, *server.siblings):
+                for hold in unknown_names(catalog, workload):
+                    found = f"{workload.ref}: {hold.reason}: {hold.detail}"
+                    yield Finding(Level.WARNING, server.name, found, ADVICE[hold.reason])
 
     def _metrics(self, seen: Observation) -> Iterator[Finding]:
         if not self._queries:

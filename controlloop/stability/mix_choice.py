@@ -42,6 +42,7 @@ class MixOptions:
         even: whether every replica gets as many requests as any other; see `rest_needed`.
         startup_s: replicas that are not ready after so long are given up.
         backoff_s: after that no mix is tried for so long, doubled by each further one.
+        written: whether what is asked for is made; in a dry run it never comes.
 
     """
 
@@ -53,6 +54,7 @@ class MixOptions:
     even: bool = True
     startup_s: float = 600.0
     backoff_s: float = 1800.0
+    written: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class MixChoice:
         self._claimed = frozenset(self._wishes) - (ripe.keys() - begun.goals.keys())
         for name, fewer in begun.leaving.items():
             self._memory.leave(name, fewer, situation.now)
+        if self._options.written:
+            self._memory.asked(_to_be_made(begun.goals), situation.now)
         return begun.problem, begun.goals
 
     def _wish(self, name: str, mix: Mix) -> _Wish:
@@ -275,6 +279,16 @@ class _Crowded:
         one = self._counter.of_replica(workload.model, workload.accelerator)
         more = own - workload.replicas
         return one is not None and more > 0 and one.count * more > self._left[one.card_type]
+
+
+def _to_be_made(
+    goals: Mapping[str, tuple[SiblingGoal, ...]],
+) -> Mapping[str, Collection[str]]:
+    """The accelerators on which there is no sibling yet, of servers that have such goals."""
+    found = {
+        name: [one.accelerator for one in each if one.ref is None] for name, each in goals.items()
+    }
+    return {name: new for name, new in found.items() if new}
 
 
 def _moves(standing: Standing, problem: Problem) -> bool:

@@ -115,6 +115,7 @@ class MixingPolicy:
         self, situation: Situation, accelerators: Collection[str]
     ) -> Mapping[str, Standing]:
         """Every server that is named once, with what its siblings carry."""
+        self._memory.forget_others(situation.observation.servers)
         names = Counter(each.name for each in situation.observation.servers)
         seen = [each for each in situation.observation.servers if names[each.name] == 1]
         spots = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 from controlloop.api.decision import SiblingGoal
-from controlloop.api.observation import ServerObservation
+from controlloop.api.observation import ServerObservation, Workload
 from controlloop.stability.mixes import whole
 
 _MOST_DOUBLINGS: Final = 6
@@ -31,6 +31,14 @@ class Failure:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Siblings that are to be made on these accelerators, asked for since `since`."""
+
+    accelerators: frozenset[str]
+    since: float
+
+
 class SiblingTargets:
     """The replicas that each sibling is to have.
 
@@ -38,8 +46,9 @@ class SiblingTargets:
     starts anew loses no more than a decision to shrink, which then is made again.
 
     Args:
-        startup_s: replicas that are not ready after so long are given up, and so is a shrinking
-            for which the server's own replicas did not make up by then.
+        startup_s: replicas that never became ready in so long are given up, and so is a sibling
+            that could not be made, and a shrinking for which the server's own replicas did not
+            make up by then.
         backoff_s: after that no mix is tried for so long; doubled by each further one.
 
     """
@@ -50,6 +59,8 @@ class SiblingTargets:
         self._starting: dict[str, float] = {}
         self._given_up: set[str] = set()
         self._failures: dict[str, Failure] = {}
+        self._shown: dict[str, int] = {}
+        self._asked: dict[str, _Asked] = {}
 
     def failure(self, server: str, now: float) -> Failure | None:
         """Why no mix of a server is tried now; None where one may be."""
@@ -60,6 +71,35 @@ class SiblingTargets:
         """Remember that siblings are to shrink, each to so many replicas, by accelerator."""
         self._leaving[server] = _Leaving(replicas, now)
 
+    def asked(self, asked: Mapping[str, Collection[str]], now: float) -> None:
+        """Remember the accelerators on which siblings are to be made now, by server.
+
+        What is asked for all the time and does not come is a failure, too: for lack of rights, for
+        a name that is taken, or because the API server refuses it.
+        """
+        before, self._asked = self._asked, {}
+        for server, accelerators in asked.items():
+            names, known = frozenset(accelerators), before.get(server)
+            lasts = known is not None and known.accelerators == names
+            since = known.since if known is not None and lasts else now
+            if now - since < self._startup_s:
+                self._asked[server] = _Asked(names, since)
+                continue
+            what = f"a sibling on {' and '.join(sorted(names))} could not be made"
+            self._fail(server, now, f"{what} within {self._startup_s:.0f} s")
+
+    def forget_others(self, seen: Collection[ServerObservation]) -> None:
+        """Forget servers and siblings that are not among these."""
+        names = {each.name for each in seen}
+        uids = {one.ref.uid for each in seen for one in each.siblings}
+        for by_name in (self._leaving, self._failures, self._asked):
+            for name in by_name.keys() - names:
+                del by_name[name]
+        for by_uid in (self._starting, self._shown):
+            for uid in by_uid.keys() - uids:
+                del by_uid[uid]
+        self._given_up &= uids
+
     def of(self, seen: ServerObservation, now: float, *, unwanted: bool) -> Mapping[str, int]:
         """Replicas that each sibling is to have, by accelerator; never more than it has."""
         running = {each.accelerator: each.replicas for each in seen.siblings}
@@ -68,19 +108,28 @@ class SiblingTargets:
         leaving = self._still_leaving(seen.name, running, now)
         found = {name: min(count, leaving.get(name, count)) for name, count in running.items()}
         for each in seen.siblings:
-            uid = each.ref.uid
+            uid, shown = each.ref.uid, self._shown_by(each)
             if each.ready_replicas >= found[each.accelerator]:
                 if self._starting.pop(uid, None) is not None and uid not in self._given_up:
                     self._failures.pop(seen.name, None)
                 self._given_up.discard(uid)
             elif now - self._starting.setdefault(uid, now) >= self._startup_s:
+                stay = min(shown, found[each.accelerator])
                 if uid not in self._given_up:
                     count, all_of_it = each.ready_replicas, found[each.accelerator]
                     what = f"{count} of {all_of_it} replicas of {each.ref} are ready"
-                    self._fail(seen.name, now, f"{what} after {self._startup_s:.0f} s")
+                    kept = f", {stay} were and stay" if stay > count else ""
+                    self._fail(seen.name, now, f"{what} after {self._startup_s:.0f} s{kept}")
                     self._given_up.add(uid)
-                found[each.accelerator] = each.ready_replicas
+                found[each.accelerator] = stay
         return found
+
+    def _shown_by(self, sibling: Workload) -> int:
+        """How many of its replicas are ready or were: that they are not now is no bad start."""
+        lost = sum(pod.was_ready for pod in sibling.pods)
+        now_or_ever = max(self._shown.get(sibling.ref.uid, 0), sibling.ready_replicas + lost)
+        self._shown[sibling.ref.uid] = shown = min(now_or_ever, sibling.replicas)
+        return shown
 
     def _still_leaving(
         self, server: str, running: Mapping[str, int], now: float
@@ -127,8 +176,10 @@ def going(
     found = []
     for each in seen.siblings:
         target = targets[each.accelerator]
+        # What was ready and is not now may be so for lack of word from its node.
+        serving = each.ready_replicas + sum(pod.was_ready for pod in each.pods)
         idle = not each.replicas and not each.pods
-        if idle or (target < each.replicas and (taken_over or target >= each.ready_replicas)):
+        if idle or (target < each.replicas and (taken_over or target >= serving)):
             reason = f"{ready} of {seen.workload.ref} are ready: {why}" if taken_over else why
             found.append(
                 SiblingGoal(

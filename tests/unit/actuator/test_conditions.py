@@ -66,3 +66,11 @@ def test_what_is_unreadable_is_replaced_where_there_is_something_to_say() -> Non
 
 def test_of_a_kind_of_which_only_the_scale_is_ours_nothing_is_written() -> None:
     assert condition_changes(seen(SCALED, kind="StatefulSet")) == ()
+
+
+def test_a_sibling_that_another_controller_scales_says_so_itself() -> None:
+    (server,) = seen().servers
+    (scaled,) = seen(SCALED).servers
+    sibling = replace(scaled.workload, ref=WorkloadRef("llm", "chat-h100", "u2", "9"))
+    found = condition_changes(Observation(NOON, (replace(server, siblings=(sibling,)),)))
+    assert [(each.ref.name, each.condition) for each in found] == [("chat-h100", HELD)]

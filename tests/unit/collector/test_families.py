@@ -97,3 +97,19 @@ def test_what_a_gateway_counts_of_a_sibling_is_its_servers_load(bench: Any) -> N
         labels = {**names, "server": name, "namespace": "prod"}
         bench.series.append(Series(labels, times, tuple(3.0 * (at - NOW + 100) for at in times)))
     assert bench.server().signals.arrival_rate_rps.value == pytest.approx(6.0)
+
+
+def test_of_two_siblings_on_one_accelerator_nobody_knows_which_is_meant(bench: Any) -> None:
+    a_family(bench)
+    other = replace(bench.workloads["llm-h100"], ref=WorkloadRef("prod", "llm-other", "u3"))
+    bench.workloads["llm-other"] = other
+    seen = bench.observe().servers
+    assert [HoldReason.DUPLICATE_NAME in reasons(one) for one in seen] == [True, True, True]
+
+
+def test_with_the_setting_off_the_refusal_names_the_sibling_and_the_setting(bench: Any) -> None:
+    seen = a_family(bench, siblings=False).observe().servers
+    details = [hold.detail for one in seen for hold in one.holds]
+    sibling = "Deployment prod/llm-h100 (a sibling: see actuator.siblings)"
+    assert len(details) == 2
+    assert all("Deployment prod/llm," in each and sibling in each for each in details)

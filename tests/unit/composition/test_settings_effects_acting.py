@@ -110,6 +110,8 @@ def test_actuator_siblings(stand: Any, spread: str) -> None:
         backoff_s=9.0,
     )
     assert parts.sensor._sensor._options.siblings
+    dry = stand.runner({**given, "actuator.siblings": True, "actuator.mode": "dry-run"})
+    assert not dry._service._cycle._parts.policy._options.written
 
 
 def test_actuator_siblings_need_templates(stand: Any) -> None:

@@ -43,6 +43,7 @@ PERIOD_S = 60.0
 BOTH = frozenset({"A100", "H100"})
 TEMPLATES = {name: AcceleratorTemplate(node_selector={"gpu": name}) for name in BOTH}
 ROLLABLE = Rollable(PodTemplate("engine"), digest="first")
+NUMBERS = ("_startup_s", "_backoff_s")
 PARAMETERS = (8.0, 0.2, 5.0, 0.005)
 
 
@@ -64,6 +65,9 @@ class Fleet:
     renewals: int = 0
     switched_to: str | None = None
     forgotten: str = ""
+    silent: bool = False
+    refused: bool = False
+    written: bool = True
     overdrawn: bool = False
     faster: float = 1.0
     now: float = 0.0
@@ -94,7 +98,14 @@ class Fleet:
         moves = MoveOptions(BOTH, cycles=CYCLES, batches=False)
         self.policy = MixingPolicy(
             MovingPolicy(bounds, moves, self.planner.solve) if self.moving else bounds,
-            MixOptions(BOTH, cycles=CYCLES, even=self.even, startup_s=300.0, batches=False),
+            MixOptions(
+                BOTH,
+                cycles=CYCLES,
+                even=self.even,
+                startup_s=300.0,
+                batches=False,
+                written=self.written,
+            ),
             self.planner.mixes,
             replicas_needed,
         )
@@ -127,6 +138,9 @@ class Fleet:
         for name, each in self.deployments.items():
             ready = each.replicas if self.starts else min(each.replicas, each.ready_replicas)
             pods = tuple(Pod(f"{name}-{at}", f"{name}-{at}") for at in range(each.replicas))
+            if self.silent and name != "chat":
+                ready, lost = 0, {"ready": False, "started_at": 0.0, "unready_since": 900.0}
+                pods = tuple(replace(pod, **lost) for pod in pods)  # type: ignore[arg-type]
             self.deployments[name] = replace(each, ready_replicas=ready, pods=pods)
         primary = replace(self.deployments["chat"], rollable=self.rollable)
         siblings = tuple(each for name, each in self.deployments.items() if name != "chat")
@@ -177,6 +191,8 @@ class Fleet:
             kinship = Kinship("uid-chat", patch.birth.source)
             self.deployments[name] = replace(before, kinship=kinship)
             self.renewals += 1
+        elif patch.birth is not None and self.refused:
+            pass
         elif patch.birth is not None:
             self.deployments[name] = Workload(
                 replace(patch.ref, uid=f"uid-{name}", resource_version="1"),
@@ -382,3 +398,63 @@ def test_fewer_cards_take_nothing_away(mixed: Fleet, capacity: tuple[int, int]) 
     mixed.overdrawn = True
     mixed.run(2 * CYCLES)
     assert mixed.counts() == before
+
+
+@pytest.mark.parametrize("anew", [False, True])
+@pytest.mark.parametrize("heterogeneous", [True, False])
+def test_pods_that_were_ready_and_are_not_now_are_no_bad_start_and_stay(
+    mixed: Fleet, anew: bool, heterogeneous: bool
+) -> None:
+    """Their node may just not tell of them, as in a partition of the cluster's network."""
+    before = mixed.counts()
+    mixed.silent, mixed.heterogeneous = True, heterogeneous
+    if anew:
+        mixed.restart()
+    mixed.run(12)
+    assert mixed.counts() == before
+    if heterogeneous:
+        assert HoldReason.SIBLING_FAILED in mixed.notes
+
+
+def test_a_sibling_that_was_whole_stays_while_its_pods_are_made_anew_elsewhere(
+    mixed: Fleet,
+) -> None:
+    before = mixed.counts()
+    (name,) = mixed.deployments.keys() - {"chat"}
+    mixed.deployments[name] = replace(mixed.deployments[name], ready_replicas=0)
+    mixed.starts = False
+    mixed.run(12)
+    assert mixed.counts() == before
+
+
+def test_a_sibling_that_cannot_be_made_is_told_and_not_tried_for_a_while() -> None:
+    fleet = Fleet(refused=True)
+    fleet.run(CYCLES)
+    made = [bool(fleet.cycle().patches) for _ in range(10)]
+    assert made == 5 * [True] + 5 * [False]
+    assert HoldReason.SIBLING_FAILED in fleet.notes
+
+
+def test_in_a_dry_run_nothing_that_is_not_made_is_a_failure() -> None:
+    fleet = Fleet(refused=True, written=False)
+    fleet.run(CYCLES)
+    assert all(fleet.cycle().patches for _ in range(10))
+
+
+def test_what_is_remembered_of_siblings_goes_with_them() -> None:
+    fleet = Fleet(starts=False)
+    fleet.run(CYCLES + 8)
+    memory = fleet.policy._memory
+    assert memory.failure("chat", fleet.now)
+    fleet.policy.shape(Situation(fleet.now, 0.0, System(), {}, Observation(fleet.now)))
+    assert not any(vars(memory)[each] for each in vars(memory) if each not in NUMBERS)
+
+
+def test_replicas_that_a_sibling_is_to_lose_rest_on_what_it_said_of_itself(mixed: Fleet) -> None:
+    (name,) = mixed.deployments.keys() - {"chat"}
+    labels = {"inferno.server.name": "chat"}
+    mixed.deployments[name] = replace(mixed.deployments[name], labels=labels)
+    mixed.a100, mixed.heterogeneous = 12, False
+    patches = [patch for _ in range(4) for patch in mixed.cycle().patches]
+    (down,) = [each for each in patches if each.replicas == 0 and not each.removes]
+    assert down.rests_on == labels
