@@ -128,6 +128,7 @@ class WorkloadReader:
         deployments = [deployment for deployment in managed if not is_going(deployment)]
         scaled = self._scaled(deadline)
         if not (deployments or scaled):
+            self._known.forget_others()
             return Listing((), ())
         surroundings = self._surroundings(self._lister, self._namespaces, deadline)
         workloads = [

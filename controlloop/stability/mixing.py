@@ -234,7 +234,7 @@ def _going(standing: Standing, holds: tuple[Hold, ...]) -> tuple[SiblingGoal, ..
 
 
 def _said(problem: Problem, standings: Mapping[str, Standing]) -> Problem:
-    """The problem with what siblings carry in words, and with replicas of theirs in its bounds."""
+    """The problem with what siblings carry in words, and replicas that carry in its bounds."""
     remarks, constraints = dict(problem.remarks), dict(problem.constraints)
     for name, each in standings.items():
         if not each.seen.siblings:
@@ -249,7 +249,10 @@ def _said(problem: Problem, standings: Mapping[str, Standing]) -> Problem:
         remarks[name] = f"{remarks[name]}; {words}" if name in remarks else words
         bounds = constraints[name]
         if bounds.max_replicas is not None and not bounds.keep:
-            left = bounds.max_replicas - sum(one.replicas for one in each.seen.siblings)
+            # Only those that carry count: else its own would go before what replaces them serves.
+            left = bounds.max_replicas - sum(
+                min(one.ready_replicas, each.targets[one.accelerator]) for one in each.seen.siblings
+            )
             least = max(bounds.min_replicas, 1)
             constraints[name] = replace(bounds, max_replicas=max(left, least))
     return replace(problem, remarks=remarks, constraints=constraints)

@@ -113,3 +113,12 @@ def test_with_the_setting_off_the_refusal_names_the_sibling_and_the_setting(benc
     sibling = "Deployment prod/llm-h100 (a sibling: see actuator.siblings)"
     assert len(details) == 2
     assert all("Deployment prod/llm," in each and sibling in each for each in details)
+
+
+def test_a_sibling_of_a_primary_that_names_another_server_by_now_is_held(bench: Any) -> None:
+    a_family(bench)
+    bench.workloads["llm"] = replace(bench.workloads["llm"], server="renamed")
+    seen = {one.name: one for one in bench.observe().servers}
+    assert seen["renamed"].all_holds == ()
+    (hold,) = seen["llm"].workload.holds
+    assert (hold.reason, hold.forbids) == (HoldReason.SIBLING_ALONE, Forbids.CHANGE)

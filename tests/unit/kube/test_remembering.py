@@ -124,6 +124,15 @@ def test_a_quota_that_is_used_up_meanwhile_is_seen(
     assert [each.used for each in reader.all(1.0).workloads[0].quotas] == [6]
 
 
+def test_of_a_fleet_that_is_gone_nothing_is_kept(
+    lister: ChangingLister, reader: WorkloadReader
+) -> None:
+    reader.all(1.0)
+    lister._objects["deployments"] = []
+    assert reader.all(1.0).workloads == ()
+    assert not reader._known._known
+
+
 def test_what_nobody_asks_for_any_more_is_forgotten() -> None:
     known: Remembered[int] = Remembered()
     made: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 from controlloop.actuator.diff import Means, plan
 from controlloop.actuator.templates import AcceleratorTemplate
 from controlloop.api.cards import CardCounter
-from controlloop.api.decision import Patch, Plan, Refusal, Situation
+from controlloop.api.decision import Patch, Plan, Problem, Refusal, Situation
 from controlloop.api.holds import Forbids, Hold, HoldReason
 from controlloop.api.observation import (
     Kinship,
@@ -19,6 +19,7 @@ from controlloop.api.observation import (
     Workload,
     WorkloadRef,
 )
+from controlloop.api.solution import Solution
 from controlloop.api.switching import PodTemplate, Rollable
 from controlloop.api.system import (
     Accelerator,
@@ -458,3 +459,50 @@ def test_replicas_that_a_sibling_is_to_lose_rest_on_what_it_said_of_itself(mixed
     patches = [patch for _ in range(4) for patch in mixed.cycle().patches]
     (down,) = [each for each in patches if each.replicas == 0 and not each.removes]
     assert down.rests_on == labels
+
+
+def test_a_most_of_replicas_takes_nothing_away_before_what_replaces_it_is_ready() -> None:
+    fleet = Fleet(a100=8, h100=3, h100_cost=20.0, replicas=5)
+    fleet.deployments["chat"] = replace(fleet.deployments["chat"], max_replicas=5)
+    fleet.run(CYCLES)
+    fleet.starts = False
+    fleet.run(3)
+    assert fleet.counts() == {"A100": 5, "H100": 3}
+    fleet.starts = True
+    fleet.run(2)
+    assert fleet.counts() == {"A100": 2, "H100": 3}
+    fleet.heterogeneous = False
+    for _ in range(5):
+        fleet.cycle()
+        assert fleet.capable() >= 1
+    assert fleet.counts() == {"A100": 5}
+
+
+def test_of_a_name_that_two_claim_no_sibling_changes(mixed: Fleet) -> None:
+    siblings = tuple(each for name, each in mixed.deployments.items() if name != "chat")
+    both = (
+        ServerObservation(mixed.deployments["chat"], siblings=siblings),
+        ServerObservation(replace(mixed.deployments["chat"], ref=WorkloadRef("ns", "b", "u", "1"))),
+    )
+    mixed.heterogeneous = False
+    seen = Observation(mixed.now, both)
+    situation = Situation(mixed.now, 0.0, mixed.system, {"chat": ()}, seen)
+    for _ in range(CYCLES):
+        problem = mixed.policy.shape(situation)
+        decided = mixed.policy.steady(problem, mixed.planner.solve(problem))
+        assert not any(each.siblings for each in decided.decisions)
+
+
+def test_an_optimizer_that_fails_fails_the_cycle_and_the_next_goes_on(mixed: Fleet) -> None:
+    before = mixed.counts()
+    mixes = mixed.policy._choice._trial
+
+    def fails(_: Problem) -> Solution:
+        raise RuntimeError("no answer")
+
+    mixed.policy._choice._trial = fails
+    with pytest.raises(RuntimeError):
+        mixed.cycle()
+    mixed.policy._choice._trial = mixes
+    mixed.run(CYCLES)
+    assert mixed.counts() == before
