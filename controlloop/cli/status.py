@@ -87,7 +87,10 @@ def _of_own_look(
 
 
 def status_table(document: Mapping[str, Any]) -> Table:
-    """One row a server, from a report as a document."""
+    """One row a server, and below it one a sibling, from a report as a document.
+
+    What is measured is of all of them together, and stands with the server.
+    """
     numbers = ("Replicas", "Ready", "Req/min", "ITL ms", "TTFT ms")
     table = plain_table("Server", "On", *numbers, "Waiting", "Trust", "State", right=numbers)
     trust = {(one["model"], one["accelerator"]): one["trust"] for one in document["estimates"]}
@@ -112,6 +115,10 @@ def status_table(document: Mapping[str, Any]) -> Table:
             trust.get((each.get("model"), current["accelerator"]), "-"),
             _state(each),
         )
+        for one in each.get("siblings", ()):
+            counts = str(one["replicas"]), str(one["readyReplicas"])
+            blank = [""] * 5
+            table.add_row("  beside it", one["accelerator"] or "-", *counts, *blank, "sibling")
     return table
 
 

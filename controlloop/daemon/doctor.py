@@ -217,7 +217,7 @@ class Doctor:
         for server in seen.servers:
             for workload in (server.workload, *server.siblings):
                 for hold in unknown_names(catalog, workload):
-                    found = f"{workload.ref}: {hold.reason}: {hold.detail}"
+                    found = f"{hold.reason}: {hold.detail}, of {workload.ref}"
                     yield Finding(Level.WARNING, server.name, found, ADVICE[hold.reason])
 
     def _metrics(self, seen: Observation) -> Iterator[Finding]:
