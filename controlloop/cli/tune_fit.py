@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
@@ -78,9 +79,12 @@ def fit(
 
     if plot is not None:
         check_suffix(plot, "--plot")
+    problems = too_small({"--acc-count": acc_count, "--at-tokens": at_tokens})
     if write is not None and not (model_name and acc):
         rule = "needs --model-name and --acc, the pair that the entry is of"
-        raise InputError([Problem("--write", rule)])
+        problems.append(Problem("--write", rule))
+    if problems:
+        raise InputError(problems)
     benchmarks = read_benchmarks(files, max_batch=max_batch)
     sweeps = benchmarks.sweeps
     model = run_model(queue_model)
@@ -119,6 +123,15 @@ def fit(
         typer.echo(json.dumps(report.document(), indent=2))
     else:
         print_report(report)
+
+
+def too_small(options: Mapping[str, int]) -> list[Problem]:
+    """What is wrong with options, by their names, that must be 1 or more."""
+    return [
+        Problem(option, "must be >= 1", str(count))
+        for option, count in options.items()
+        if count < 1
+    ]
 
 
 def run_model(name: str) -> RunModel:

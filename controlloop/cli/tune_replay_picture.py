@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogFormatter
 
 from controlloop.api.estimates import PairEstimate, Trust
 from controlloop.cli.picture_style import BLUE, INK, MUTED, ORANGE, PALE, WARNING, head, style
@@ -46,7 +46,7 @@ def _column(axes: Sequence[Axes], pair: PairName, steps: Sequence[Step]) -> None
     _latency(axes[1], "ITL, ms", steps, "itl")
     _errors(axes[2], steps)
     _parameters(axes[3], steps)
-    axes[3].set_xlabel("observation", color=MUTED)
+    axes[3].set_xlabel("observation (shaded: not trusted)", color=MUTED)
     axes[3].set_xlim(0, max(len(steps), 2))
 
 
@@ -68,6 +68,8 @@ def _latency(axes: Axes, title: str, steps: Sequence[Step], which: str) -> None:
             refused.append(step.outcome == "outlier")
     head(axes, title)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
     out = np.array(refused, dtype=np.bool_)
     at, seen = np.array(places), np.array(observed)
     axes.plot(at[~out], seen[~out], ".", color=INK, markersize=3, label="observed")
@@ -87,7 +89,7 @@ def _errors(axes: Axes, steps: Sequence[Step]) -> None:
             axes.plot(at, shown, ".", color=color, markersize=3, label=which.upper())
     axes.set_yscale("log")
     axes.set_ylim(bottom=_FLOOR)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(lambda value, _place: f"{100 * value:g}%")
     axes.legend(fontsize=8, frameon=False, loc="best")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 
 from controlloop.api.system import DEFAULT_QUEUE_MODEL
 from controlloop.cli.run import Format
-from controlloop.cli.tune_fit import DEFAULT_FIT_MODEL, run_model
+from controlloop.cli.tune_fit import DEFAULT_FIT_MODEL, run_model, too_small
 from controlloop.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def seed(
     from controlloop.tuner.seed_source import Target, open_database
 
     models = [run_model(name) for name in dict.fromkeys((DEFAULT_QUEUE_MODEL, queue_model))]
-    _check(model, system, seeds, max_batch, at_tokens)
+    _check(model, system, seeds, {"--max-batch": max_batch, "--at-tokens": at_tokens})
     found: list[SeededPair | LeftOut]
     try:
         if seeds is not None:
@@ -98,12 +98,8 @@ def seed(
         print_pairs(found)
 
 
-def _check(model: str, system: str, seeds: Path | None, max_batch: int, at_tokens: int) -> None:
-    problems = [
-        Problem(option, "must be >= 1", str(value))
-        for option, value in (("--max-batch", max_batch), ("--at-tokens", at_tokens))
-        if value < 1
-    ]
+def _check(model: str, system: str, seeds: Path | None, counts: Mapping[str, int]) -> None:
+    problems = too_small(counts)
     for option, value in (("--model", model), ("--system", system)):
         if seeds is None and not value:
             problems.append(Problem(option, "is needed, unless --all names a list"))

@@ -158,6 +158,8 @@ def test_the_picture_is_written(measured: Path, tmp_path: Path, suffix: str) -> 
         (("--plot", "/nonesuch/fit.png"), "cannot be written"),
         (("--write", "out.json"), "needs --model-name and --acc"),
         (("--max-batch", "0"), "--max-batch: must be >= 1"),
+        (("--acc-count", "0"), "--acc-count: must be >= 1, got 0"),
+        (("--at-tokens", "-3"), "--at-tokens: must be >= 1, got -3"),
         (("--write", "/nonesuch/x.json", "--model-name", "m", "--acc", "A"), "cannot be"),
         (("--write", "{csv}", "--model-name", "m", "--acc", "A"), "line 1"),
     ],

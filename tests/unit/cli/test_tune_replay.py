@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -174,6 +175,15 @@ def test_the_picture_is_drawn(recording: Path, tmp_path: Path) -> None:
     assert replay(recording, *MODEL, "--plot", path).exit_code == 0
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
+
+
+def test_the_picture_tells_small_errors_from_none(recording: Path, tmp_path: Path) -> None:
+    path = tmp_path / "learned.svg"
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        assert replay(recording, *MODEL, "--plot", path).exit_code == 0
+    picture = path.read_text()
+    assert ">0.1%<" in picture
+    assert ">0%<" not in picture
 
 
 def test_metrics_of_a_real_engine_go_through_the_collectors_arithmetic(
