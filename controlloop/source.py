@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from controlloop.api.convert import system_from_spec
-from controlloop.api.files import OPTIMIZER_FILE, SERVER_FILE, read_folder
+from controlloop.api.files import OPTIMIZER_FILE, SERVER_FILE, is_folder, read_folder
 from controlloop.api.system import DEFAULT_QUEUE_MODEL, System
 from controlloop.errors import InputError
 
@@ -68,7 +68,7 @@ class FolderSource:
     def _at_one_time(self) -> Path:
         """The folder; of a mounted ConfigMap, which a link replaces whole, what it links to now."""
         mounted = self._folder / MOUNTED
-        return mounted.resolve() if mounted.is_dir() else self._folder
+        return mounted.resolve() if is_folder(mounted) else self._folder
 
     def _last_good(self, error: InputError) -> System:
         if self._problem != str(error):

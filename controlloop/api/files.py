@@ -64,13 +64,13 @@ def read_folder(
         InputError: every problem of every file, each with its file as source.
 
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError([Problem("", "is not a folder")], str(folder))
     parts: dict[str, Form] = {}
     problems: list[Problem] = []
     for name, (form, key) in PARTS.items():
         path = folder / name
-        if name in optional and not path.exists():
+        if name in optional and is_absent(path):
             continue
         try:
             parts[key] = read_json(form, read_bytes(str(path)), unknown=unknown, source=str(path))
@@ -110,7 +110,7 @@ def read_system(
         document = parse_json(read_bytes(STDIN), "standard input")
         return read(SystemData, document, unknown=unknown, source="standard input")
     path = Path(where)
-    if path.is_dir():
+    if is_folder(path):
         return read_folder(path, optional=optional, unknown=unknown)
     return read_file(path, unknown=unknown)
 
@@ -132,6 +132,22 @@ def write_folder(data: SystemData, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, key) in PARTS.items():
         write_document(getattr(data.system, to_snake(key)), folder / name)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; False where that cannot be told."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_absent(path: Path) -> bool:
+    """Whether nothing is there; False where that cannot be told: reading it says why."""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
 
 
 def read_bytes(where: str) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from controlloop.api.files import is_absent
 from controlloop.backtest.executors import Executor, Work
 from controlloop.backtest.jobs import Job, Row
 from controlloop.errors import InputError, Problem
@@ -27,7 +28,7 @@ class Results:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._rows: dict[str, Row] = {}
-        if path is not None and path.exists():
+        if path is not None and not is_absent(path):
             self._rows.update(_read(path))
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from controlloop.api.files import is_folder
 from controlloop.errors import Problem, SettingsError
 from controlloop.settings.file import Examined, environment_overrides, examine_settings
 from controlloop.settings.tree import Settings
@@ -35,7 +36,7 @@ def examine_config(config: Path, overrides: Mapping[str, object]) -> Examined:
         SettingsError: the folder or file cannot be read, or is no tree of sections.
 
     """
-    if not config.is_dir():
+    if not is_folder(config):
         raise SettingsError([Problem("", "is not a folder with settings.yaml")], str(config))
     path = config / SETTINGS_FILE
     try:

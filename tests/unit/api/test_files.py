@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -86,6 +87,24 @@ def test_a_place_where_nothing_can_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(InputError, match=r"a: cannot be read: Is a directory$"):
         read_file(tmp_path / "a")
+
+
+def test_a_place_that_cannot_even_be_looked_at_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"x: cannot be read: File name too long$"):
+        read_system("x" * 300)
+    with pytest.raises(InputError, match=r"x: is not a folder$"):
+        read_folder(tmp_path / ("x" * 300))
+
+    def denied(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # What may be absent is not taken for absent where nobody can tell.
+    (folder / OPTIMIZER_FILE).write_text("{")
+    monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(InputError, match=f"{OPTIMIZER_FILE}: .*is not JSON"):
+        read_folder(folder)
 
 
 def test_a_document_is_written_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

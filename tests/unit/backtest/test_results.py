@@ -88,6 +88,11 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -
     assert path.read_text() == "shopping list\nmilk\n"
 
 
+def test_a_file_that_cannot_even_be_looked_at_is_refused() -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        Results(Path("x" * 300))
+
+
 def test_a_job_that_fails_stops_what_has_not_begun(tmp_path: Path) -> None:
     begun = []
 

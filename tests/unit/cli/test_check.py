@@ -88,3 +88,9 @@ def test_problems_of_settings_and_data_are_found_at_once(config: Path) -> None:
     assert "cycle.period_s: must be a finite number, got NaN" in done.stderr
     assert "count[0].count: must be >= 0, got -1" in done.stderr
     assert done.stdout.endswith("bad\n")
+
+
+def test_a_folder_that_cannot_even_be_looked_at_is_told() -> None:
+    result = check(Path("x" * 300))
+    assert result.exit_code == 2
+    assert "is not a folder with settings.yaml" in result.stderr
