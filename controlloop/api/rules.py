@@ -53,7 +53,7 @@ def shown(value: object) -> str:
     """`value` as it stands in JSON, cut where it is long."""
     try:
         text = _json(value)
-    except RecursionError:
+    except (RecursionError, ValueError):  # an alias of YAML may point back to where it stands
         return "a deeply nested value"
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."
 

@@ -24,6 +24,9 @@ SERVICE_LINK: Final = re.compile(
 )
 """Kubernetes tells a pod of each Service so: one called controlloop must not stop the daemon."""
 
+# What PyYAML raises beside its own: nesting too deep, and numbers and dates that Python refuses.
+_EXTREME: Final = (RecursionError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
@@ -112,7 +115,7 @@ def environment_overrides(environment: Mapping[str, str]) -> dict[str, object]:
             continue
         try:
             overrides[known[variable]] = _value(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, *_EXTREME):
             problems.append(Problem(variable, "must be a YAML value", text))
     if problems:
         raise SettingsError(problems, "environment")
@@ -135,7 +138,7 @@ def assigned_overrides(assignments: Iterable[str]) -> dict[str, object]:
             continue
         try:
             overrides[name.strip()] = _value(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, *_EXTREME):
             problems.append(Problem(f"--set {name}", "must be a YAML value", value))
     if problems:
         raise SettingsError(problems, "command line")
@@ -184,14 +187,14 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     try:
         # A subclass of the safe loader, which makes nothing but plain values.
         tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *_EXTREME) as error:
         raise SettingsError([Problem("", f"is not YAML: {error}")], source) from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise SettingsError([Problem("", "must be an object of sections", repr(tree))], source)
-    # A section that is named and left empty is all defaults.
-    return {section: {} if below is None else below for section, below in tree.items()}
+    # A section that is named and left empty is all defaults. YAML takes `on` for a truth value.
+    return {str(section): {} if below is None else below for section, below in tree.items()}
 
 
 def _unknown_key(location: tuple[int | str, ...]) -> Problem:

@@ -301,7 +301,11 @@ class LeaseSettings(Section):
     name: str = _setting("controlloop", "name of the Lease", min_length=1)
     identity: str = _setting("", "who holds it", off="empty: host name and process")
     duration_s: int = _setting(
-        15, "time after which a holder that does not renew is taken over", "s", ge=3
+        15,
+        "time after which a holder that does not renew is taken over",
+        "s",
+        ge=3,
+        le=2**31 - 1,  # what a Lease can hold
     )
     renew_every_s: float = _setting(4.0, "time between two renewals", "s", gt=0)
 

@@ -45,6 +45,29 @@ def test_what_is_not_a_tree_of_sections_is_refused(text: str) -> None:
         read_settings(text, "settings.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{" * 2000, "is not YAML"),
+        ("cycle: {period_s: " + "9" * 5000 + "}", "is not YAML"),
+        ("on: {}", "True: is not a setting"),
+        ("cycle: &a {period_s: *a}", "cycle.period_s: must be a number, got a deeply nested value"),
+        ("lease: {duration_s: 1" + "0" * 400 + "}", "lease.duration_s: must be <= 2147483647"),
+    ],
+    ids=["deep", "digits", "key", "alias", "large"],
+)
+def test_what_yaml_allows_and_nobody_means_is_told(text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read_settings(text, "settings.yaml")
+
+
+def test_values_that_nobody_means_are_told_where_they_are_given() -> None:
+    with pytest.raises(SettingsError, match="must be a YAML value"):
+        assigned_overrides(["cycle.period_s=" + "[" * 3000])
+    with pytest.raises(SettingsError, match="must be a YAML value"):
+        environment_overrides({"CONTROLLOOP_CYCLE_PERIOD_S": "9" * 5000})
+
+
 def test_the_environment_sets_by_name() -> None:
     found = environment_overrides(
         {"CONTROLLOOP_CYCLE_PERIOD_S": "5", "CONTROLLOOP_PROMETHEUS_URL": "http://p", "PATH": "x"}
