@@ -84,6 +84,7 @@ def with_mixes(
         even=chosen.sibling_spread == "even",
         startup_s=chosen.switch_startup_s,
         backoff_s=chosen.switch_backoff_s,
+        down_window_s=settings.stability.down_window_s,
         written=chosen.mode == "apply",
     )
     return MixingPolicy(policy, options, planner.mixes, replicas_needed, live)

@@ -41,6 +41,8 @@ class MixOptions:
         even: whether every replica gets as many requests as any other; see `rest_needed`.
         startup_s: replicas that are not ready after so long are given up.
         backoff_s: after that no mix is tried for so long, doubled by each further one.
+        down_window_s: where a mix takes replicas away and adds none, it must win for so long, and
+            the largest that won meanwhile is made.
         written: whether what is asked for is made; in a dry run it never comes.
 
     """
@@ -53,15 +55,17 @@ class MixOptions:
     even: bool = True
     startup_s: float = 600.0
     backoff_s: float = 1800.0
+    down_window_s: float = 0.0
     written: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """A mix that won `cycles` times on end, by what its siblings run on."""
+    """A mix that won `cycles` times on end since `since`, by what its siblings run on."""
 
-    spots: frozenset[Spot]
+    mix: Mix
     cycles: int
+    since: float
 
 
 class MixChoice:
@@ -125,11 +129,13 @@ class MixChoice:
         choices = self._choices(situation, free, accelerators)
         self._remark = ""
         better = self._better(situation, problem, free, choices, short) if choices else {}
-        self._wishes = {name: self._wish(name, mix) for name, mix in better.items()}
+        self._wishes = {
+            name: self._wish(free[name], mix, situation.now) for name, mix in better.items()
+        }
         ripe = {
-            name: mix
-            for name, mix in better.items()
-            if self._wishes[name].cycles >= self._options.cycles
+            name: wish.mix
+            for name, wish in self._wishes.items()
+            if self._is_ripe(free[name], wish, situation.now)
         }
         begun = begin(problem, free, ripe, unlimited=self._options.unlimited)
         self._claimed = frozenset(self._wishes) - (ripe.keys() - begun.goals.keys())
@@ -139,10 +145,17 @@ class MixChoice:
             self._memory.asked(_to_be_made(begun.goals), situation.now)
         return begun.problem, begun.goals
 
-    def _wish(self, name: str, mix: Mix) -> _Wish:
-        spots, before = frozenset(mix.siblings), self._wishes.get(name)
-        lasts = before is not None and before.spots == spots
-        return _Wish(spots, before.cycles + 1 if before is not None and lasts else 1)
+    def _wish(self, standing: Standing, mix: Mix, now: float) -> _Wish:
+        before = self._wishes.get(standing.seen.name)
+        if before is None or before.mix.siblings.keys() != mix.siblings.keys():
+            return _Wish(mix, 1, now)
+        if _takes_only(standing, mix) and before.mix.replicas > mix.replicas:
+            mix = before.mix
+        return _Wish(mix, before.cycles + 1, before.since)
+
+    def _is_ripe(self, standing: Standing, wish: _Wish, now: float) -> bool:
+        window_s = self._options.down_window_s if _takes_only(standing, wish.mix) else 0.0
+        return wish.cycles >= self._options.cycles and now - wish.since >= window_s
 
     def _with_failures(
         self, problem: Problem, standings: Mapping[str, Standing], now: float
@@ -288,6 +301,13 @@ def _to_be_made(
         name: [one.accelerator for one in each if one.ref is None] for name, each in goals.items()
     }
     return {name: new for name, new in found.items() if new}
+
+
+def _takes_only(standing: Standing, mix: Mix) -> bool:
+    """Whether it takes replicas away and adds none anywhere."""
+    there = running(standing)
+    siblings = all(count <= there.get(spot, 0) for spot, count in mix.siblings.items())
+    return siblings and mix.own <= standing.seen.workload.replicas
 
 
 def _moves(standing: Standing, problem: Problem) -> bool:

@@ -90,6 +90,7 @@ def test_actuator_siblings(stand: Any, spread: str) -> None:
     given: dict[str, Any] = {
         "actuator.templates": {"A100": {}, "L4": {}},
         "actuator.sibling_spread": spread,
+        "stability.down_window_s": 77.0,
         "actuator.switch_startup_s": 7.0,
         "actuator.switch_backoff_s": 9.0,
         "actuator.switch_margin": 0.3,
@@ -108,6 +109,7 @@ def test_actuator_siblings(stand: Any, spread: str) -> None:
         even=spread == "even",
         startup_s=7.0,
         backoff_s=9.0,
+        down_window_s=77.0,
     )
     assert parts.sensor._sensor._options.siblings
     dry = stand.runner({**given, "actuator.siblings": True, "actuator.mode": "dry-run"})

@@ -69,6 +69,7 @@ class Fleet:
     silent: bool = False
     refused: bool = False
     written: bool = True
+    down_window_s: float = 0.0
     overdrawn: bool = False
     faster: float = 1.0
     now: float = 0.0
@@ -106,6 +107,7 @@ class Fleet:
                 startup_s=300.0,
                 batches=False,
                 written=self.written,
+                down_window_s=self.down_window_s,
             ),
             self.planner.mixes,
             replicas_needed,
@@ -506,3 +508,20 @@ def test_an_optimizer_that_fails_fails_the_cycle_and_the_next_goes_on(mixed: Fle
     mixed.policy._choice._trial = mixes
     mixed.run(CYCLES)
     assert mixed.counts() == before
+
+
+def test_a_dip_shorter_than_the_down_window_takes_nothing_from_a_sibling() -> None:
+    """Its own replicas are at their least: the window of those does not speak here."""
+    fleet = Fleet(h100=4, h100_cost=10.0, rate_rps=56.0, replicas=4, down_window_s=600.0)
+    fleet.run(2 * CYCLES + 2)
+    assert fleet.counts() == {"A100": 1, "H100": 4}
+    fleet.rate_rps = 25.0
+    fleet.run(5)
+    fleet.rate_rps = 10.0
+    fleet.run(5)
+    assert fleet.counts() == {"A100": 1, "H100": 4}
+    # The most that was asked for within the window, not what is asked at its end.
+    fleet.run(2)
+    assert fleet.counts() == {"A100": 1, "H100": 3}
+    fleet.run(12)
+    assert fleet.counts() == {"A100": 1, "H100": 1}
