@@ -204,7 +204,7 @@ def _with_flags(options: OptimizerOptions, flags: list[str]) -> OptimizerOptions
             raise InputError([Problem(f"--set {flag}", "must be FLAG=VALUE")])
         try:
             given[key] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or too deep or long
             given[key] = text
     lowered = {key.lower() for key in given}
     known = spec_from_options(options).document()

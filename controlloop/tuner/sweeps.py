@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from controlloop.api.replicas import BoolArray, FloatArray, IntArray
+from controlloop.api.rules import shown
 from controlloop.errors import InputError, Problem
 from controlloop.queueing.benchmark_runs import RunKind, Runs
 
@@ -149,6 +150,9 @@ def _records(
     """The runs of one shape, the top one marked."""
     found = []
     for at, point in enumerate(points if isinstance(points, list) else [points]):
+        if not isinstance(point, Mapping):
+            problems.append(Problem(f"{place}[{at}]", "must be an object, which a run is"))
+            continue
         try:
             found.append(_record(point, shape, max_batch))
         except (KeyError, TypeError, ValueError) as error:
@@ -188,7 +192,7 @@ def _record(point: Mapping[str, Any], shape: int, max_batch: int) -> dict[str, f
     for name in ("ttft_ms", "itl_ms"):
         for level in PERCENTILES:
             key = f"{name}_p{_percent(level)}"
-            record[key] = float(point.get(key, math.nan))
+            record[key] = _number(point.get(key, math.nan), key)
     return record
 
 
@@ -201,24 +205,31 @@ def clients_of(run: Mapping[str, Any]) -> int | None:
     """
     if "clients" in run:
         return round(_positive(run["clients"], "clients"))
-    told = [float(run.get(name) or 0.0) for name in ("incomplete", "concurrency_mean")]
+    told = [_number(run.get(name) or 0.0, name) for name in ("incomplete", "concurrency_mean")]
     most = max(each if math.isfinite(each) else 0.0 for each in told)
     return math.ceil(most) if most > 0 else None
 
 
 def _mean_ms(point: Mapping[str, Any], name: str) -> float:
-    mean = float(point[f"{name}_mean"])
-    deviation = float(point.get(f"{name}_std") or 0.0)
+    mean = _number(point[f"{name}_mean"], f"{name}_mean")
+    deviation = _number(point.get(f"{name}_std") or 0.0, f"{name}_std")
     if 0 < mean <= MOST_CREDIBLE_MS and deviation <= MOST_CREDIBLE_MS:
         return mean
     return _positive(point[f"{name}_p50"], f"{name}_p50")
 
 
 def _positive(value: Any, name: str) -> float:
-    number = float(value)
+    number = _number(value, name)
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be > 0, got {value}")
     return number
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number, got {shown(value)}") from None
 
 
 def _percent(level: float) -> int:

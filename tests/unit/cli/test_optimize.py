@@ -394,6 +394,8 @@ def test_the_answer_can_be_saved_as_the_next_question(file: Path, tmp_path: Path
             ],
         ),
         (["--set", "unlimited"], ["--set unlimited: must be FLAG=VALUE"]),
+        (["--set", "gap=" + "9" * 5000], ["--set: gap: must be a number, got"]),
+        (["--set", "gap=" + "[" * 50_000], ["--set: gap: must be a number, got"]),
         # What is there but is no queue model serves nobody: that is no answer.
         (["--queue-model", "os:system"], ["queue model 'os:system' cannot be built: TypeError"]),
         (["--queue-model", "json:JSONDecoder"], ["gives a JSONDecoder, which is none"]),

@@ -70,6 +70,8 @@ def test_every_run_that_cannot_be_read_is_told_at_once() -> None:
     assert len(lines) == 6
     assert lines[0].startswith("file.json: sweeps.a[0]: is no run: strategy must be one of")
     assert "sweeps.a[1]: is no run: 'itl_ms_mean' is missing" in lines[1]
+    assert "sweeps.a[2]: must be an object" in lines[2]
+    assert 'sweeps.a[3]: is no run: rate must be a number, got "x"' in lines[3]
     assert "duration_s must be > 0, got 0" in lines[4]
 
 
