@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 could not, 2 bad input.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -91,8 +92,13 @@ def main() -> None:
     except ControlLoopError as error:
         _complain(error)
         sys.exit(1)
+    except OSError as error:
+        _complain(f"could not go on: {error}")
+        # What is still to be written, such as to a full disk, would fail once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
-def _complain(error: ControlLoopError) -> None:
+def _complain(error: object) -> None:
     for line in str(error).splitlines():
         sys.stderr.write(f"controlloop: {line}\n")
